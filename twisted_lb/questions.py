@@ -12,11 +12,12 @@ from twisted_lb.core.notes import Note, Notes
 from twisted_lb.core.outcome import Refusal, refusal_of
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.route import Route, came_by_https, told_lines
+from twisted_lb.net.route import Route, told_lines
 from twisted_lb.net.routing import Found
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.wire.grammar import CRLF, BadMessage, Limits
 from twisted_lb.wire.http1_reader import Http1Reader, SharedFields
+from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead
 
 KINDS: Final = ("recent", "failed", "refused", "slowest", "running")
@@ -167,12 +168,10 @@ class Questions:
         except BadMessage as bad:
             status = refusal_of(bad.status).status
             return Routed(frontend.name, (), None, "refuse", status, bad.reason)
-        return self._routed(
-            frontend.name, looked_at, found, told_lines(head, who), https=came_by_https(who, head.fields)
-        )
+        return self._routed(frontend.name, looked_at, found, told_lines(head, who), who)
 
     def _routed(
-        self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes, *, https: bool
+        self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes, who: Client
     ) -> Routed:
         action = found.action
         name = None if action is None else action.name
@@ -185,7 +184,7 @@ class Questions:
             return Routed(listener, looked_at, name, "deny", Refusal.FORBIDDEN.status, "its route denies all")
         if found.flaw is not None:
             return Routed(listener, looked_at, name, "refuse", found.flaw.status, found.flaw.reason)
-        answer = action.answer if https or action.to_https is None else action.to_https
+        answer = action.own_answer(who, found.head.fields)
         if answer is not None:
             return Routed(listener, looked_at, name, answer.kind.value, answer.status)
         route = action.route_foreseen(found.split_key)

@@ -94,6 +94,14 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "pools.app.tls: verifies the address 10.0.0.1, and the CAs of the system certify names: say server_name   [W71]",
     ),
     (
+        {"forwarding": {"proxy_protocol_from": ["10.0.0.0/8"]}},
+        "forwarding.proxy_protocol_from: has no effect: proxy_protocol is off   [W72]",
+    ),
+    (
+        {"forwarding": {"proxy_protocol": "trusted", "proxy_protocol_from": ["0.0.0.0/0"]}},
+        "forwarding.proxy_protocol_from: 0.0.0.0/0 is everybody: each client can say to be anybody   [W10]",
+    ),
+    (
         {"tls": "self-signed"},
         "tls.certificates: port 80 speaks TLS: browsers look for it at port 443   [W67]",
     ),

@@ -6,9 +6,10 @@ import pytest
 from arriving import GET, OK, SIDES, Gateway, answered, hello_of, served, shake
 from tls_peers import Serving
 from wires import stream_pair
-from world import Peer
+from world import Peer, World
 
 from twisted_lb.core.outcome import Refusal
+from twisted_lb.net.arrival import Arrivals
 from twisted_lb.wire.proxy_protocol import LOCAL_V2, SIGNATURE, UNKNOWN_V1, proxy_v1, proxy_v2
 
 SOURCE, PORT = "203.0.113.7", 51_234
@@ -316,3 +317,20 @@ def test_a_drain_lets_those_in_who_have_not_arrived_and_waits_no_longer_than_for
     silent.close()
     gateway.advance(3)
     assert drained.called
+
+
+def test_one_that_cannot_be_taken_in_holds_neither_its_place_nor_its_descriptor():
+    def build(secured):
+        raise RuntimeError("a bug")
+
+    world = World()
+    near, far = stream_pair()
+    arrivals = Arrivals(world.engine, world.poller, build)
+    with pytest.raises(RuntimeError, match="a bug"):
+        arrivals.take(near, ("127.0.0.1", 40000), "80", socket.AF_INET)
+    peer = Peer(world, far)
+    peer.read()
+    assert peer.was_reset
+    assert (world.engine.gate.open, world.engine.clients, world.poller.watched) == (0, {}, 0)
+    peer.close()
+    world.close()

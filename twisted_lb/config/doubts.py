@@ -103,6 +103,7 @@ CODES: Final = {
     "W69": "Ciphers of `tls.ciphers` encrypt or authenticate nothing, or are broken.",
     "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
+    "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
 }
 
 
@@ -592,13 +593,16 @@ def _of_key(path: KeyPath, route: RouteConfig, objects: Objects) -> Iterator[Dou
 
 
 def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
-    for network in trust.trusted_proxies:
-        if ip_network(network).prefixlen == 0:
-            yield Doubt(
-                "W10",
-                (*(path or ("forwarding",)), "trusted_proxies"),
-                f"{network} is everybody: each client can say to be anybody",
-            )
+    home = path or ("forwarding",)
+    for key, networks in (
+        ("trusted_proxies", trust.trusted_proxies),
+        ("proxy_protocol_from", trust.proxy_protocol_from),
+    ):
+        for network in networks:
+            if ip_network(network).prefixlen == 0:
+                yield Doubt("W10", (*home, key), f"{network} is everybody: each client can say to be anybody")
+    if trust.proxy_protocol_from and trust.proxy_protocol == "off":
+        yield Doubt("W72", (*home, "proxy_protocol_from"), "has no effect: proxy_protocol is off")
 
 
 def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:

@@ -27,17 +27,21 @@ from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
 from twisted_lb.net.secured import Secured
 from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
-from twisted_lb.wire.client_hello import BadHello, ClientHello, alert, looks_like_http, read_hello
-from twisted_lb.wire.origin import Client
+from twisted_lb.wire.client_hello import (
+    DECODE_ERROR,
+    UNRECOGNIZED_NAME,
+    BadHello,
+    ClientHello,
+    alert,
+    looks_like_http,
+    read_hello,
+)
 from twisted_lb.wire.proxy_protocol import BadProxy, ProxyHeader, read_proxy
 
 # One receive: the longest PROXY header and the longest ClientHello fit into a few of them.
 _RECEIVE_BYTES: Final = 16384
 # Read while it waits for its turn, at its end alone: the kernel says no more of a peer that has closed its side.
 _MOST_WAITING_BYTES: Final = 65536
-# RFC 8446 6.2, RFC 6066 3.
-_UNRECOGNIZED_NAME: Final = 112
-_DECODE_ERROR: Final = 50
 
 _log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame to learn it from
 
@@ -64,7 +68,12 @@ class Arrivals:
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
-        Arrival(self, sock, peer, port_name, family).begin()
+        arrival = Arrival(self, sock, peer, port_name, family)
+        try:
+            arrival.begin()
+        except Exception:
+            arrival.crashed()  # it holds neither its place nor its descriptor
+            raise
 
 
 @mypyc_attr(free_list_len=1)
@@ -200,7 +209,7 @@ class Arrival(Pollable):
         try:
             hello = read_hello(self._received)
         except BadHello as bad:
-            self._alert(_DECODE_ERROR, Failure.NO_TLS, str(bad))
+            self._alert(DECODE_ERROR, Failure.NO_TLS, str(bad))
             return
         if hello is None:
             return
@@ -227,7 +236,7 @@ class Arrival(Pollable):
         chosen = None if serving is None else serving.choose(hello.server_name)
         if serving is None or chosen is None:
             self._alert(
-                _UNRECOGNIZED_NAME, Failure.NO_CERTIFICATE, f"no certificate is for {hello.server_name or 'no name'}"
+                UNRECOGNIZED_NAME, Failure.NO_CERTIFICATE, f"no certificate is for {hello.server_name or 'no name'}"
             )
             return
         arrivals = self._arrivals
@@ -254,7 +263,8 @@ class Arrival(Pollable):
         secured = self._secured
         assert secured is not None
         secured.complete()
-        self._frontend.handshaken.succeeded(secured.version, secured.cipher, resumed=secured.resumed)
+        agreed = secured.agreed
+        self._frontend.handshaken.succeeded(agreed.version, agreed.cipher, resumed=agreed.resumed)
         self._leave()
         transport.take_over(self._arrivals.build(secured), b"")
 
@@ -302,7 +312,7 @@ class Arrival(Pollable):
         frontend.handshaken.failed(Failure.PLAIN_HTTP)
         self._say("it speaks HTTP without TLS")
         address = self._address()
-        client = Client(address.encode("ascii"))
+        client = frontend.client_at(address, b"http", self._port_name)
         self._write(frontend.plain_on_tls(Claim(address, self._received).over(client, self._peer_port())))
         self._finish()
 
@@ -331,15 +341,14 @@ class Arrival(Pollable):
 
     def _finish(self) -> None:
         """Close behind what was said: a FIN, and what still comes is thrown away, since a reset would take away what was said."""
+        known = _socket.socket(self._family, socket.SOCK_STREAM, 0, self._fd)
         try:
-            ending = socket.socket(fileno=os.dup(self._fd))
-            try:
-                ending.shutdown(socket.SHUT_WR)
-            finally:
-                ending.close()
+            known.shutdown(socket.SHUT_WR)
         except OSError:
             self._close()
             return
+        finally:
+            known.detach()  # the descriptor stays ours
         self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
         self._linger()
 

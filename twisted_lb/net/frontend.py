@@ -222,15 +222,14 @@ class Frontend:
         if found.flaw is not None:
             detail = self._with_host(found.flaw.reason, found.head)
             return self.refuse(refusal_of(found.flaw.status), detail, found.claim(client, peer_port), action)
-        https = action.to_https is None or came_by_https(client, found.head.fields)
-        answer = action.answer if https else action.to_https
+        answer = action.own_answer(client, found.head.fields)
         if answer is None:
             return None
         claim = found.claim(client, peer_port)
         claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
         try:
-            secure = came_by_https(client, found.head.fields)
-            reply = answer_for(answer, found.head, action.rules, found.address, claim.request_id, https=secure)
+            https = came_by_https(client, found.head.fields)
+            reply = answer_for(answer, found.head, action.rules, found.address, claim.request_id, https=https)
         except BadMessage as bad:
             return self.refuse(refusal_of(bad.status), self._with_host(bad.reason, found.head), claim, action)
         self._tell(claim, answer.kind, reply, action, self._with_host("", found.head))

@@ -25,9 +25,10 @@ def proxy_header(version: int, source: Place, destination: Place, secured: Secur
 
 
 def _tlvs(secured: Secured) -> list[tuple[int, bytes]]:
+    agreed = secured.agreed
     tlvs = [(AUTHORITY, secured.server_name.encode("utf-8"))] if secured.server_name else []
     certified, flags = secured.certified, CLIENT_SSL
     if certified:
-        flags |= CLIENT_CERT_SESS if secured.resumed else CLIENT_CERT_CONN | CLIENT_CERT_SESS
+        flags |= CLIENT_CERT_SESS if agreed.resumed else CLIENT_CERT_CONN | CLIENT_CERT_SESS
     name = secured.common_name[:255]
-    return [*tlvs, (SSL, ssl_value(secured.version, secured.cipher, name, flags, verified=certified))]
+    return [*tlvs, (SSL, ssl_value(agreed.version, agreed.cipher, name, flags, verified=certified))]

@@ -12,7 +12,7 @@ from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
 from twisted_lb.net.own_answers import TO_HTTPS, OwnAnswer, Redirect, asked_host
 from twisted_lb.net.request_keys import RequestKey
-from twisted_lb.net.route import Route, client_name, told_lines
+from twisted_lb.net.route import Route, came_by_https, client_name, told_lines
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
 from twisted_lb.net.upstream import Upstream
@@ -20,7 +20,7 @@ from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
-from twisted_lb.wire.request import RequestHead
+from twisted_lb.wire.request import RequestFields, RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 
@@ -64,6 +64,12 @@ class Action:
         """The names of all pools that requests of the route may get to, that of a fallback among them."""
         fallbacks = [one.fallback.route for one in self.routes.values() if one.fallback is not None]
         return [*self.routes, *(one.cluster.name for one in fallbacks if one is not None)]
+
+    def own_answer(self, client: Client, fields: RequestFields) -> OwnAnswer | None:
+        """What it answers by itself to a request of this client with these fields; None: it leads to a pool."""
+        if self.to_https is not None and not came_by_https(client, fields):
+            return self.to_https
+        return self.answer
 
     def route(self, split_key: int) -> Route:
         """The route of the next request that is led to a pool; each look is a turn of the split."""

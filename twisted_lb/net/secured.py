@@ -11,10 +11,6 @@ class Policy(Protocol):
     """A TLS policy: who may connect, and how. The same object for as long as it says the same, so that two are told by identity."""
 
     @property
-    def name(self) -> str:
-        """What messages call it."""
-
-    @property
     def client_certificate(self) -> str:
         """Whether a certificate is asked of clients: "off", "request" or "require"."""
 
@@ -98,21 +94,6 @@ class Secured:
         )
 
     @property
-    def version(self) -> str:
-        """The protocol's version, as `TLSv1.3`; empty before the handshake is over."""
-        return self.agreed.version
-
-    @property
-    def cipher(self) -> str:
-        """The cipher suite, in OpenSSL's words."""
-        return self.agreed.cipher
-
-    @property
-    def resumed(self) -> bool:
-        """Whether a session was resumed."""
-        return self.agreed.resumed
-
-    @property
     def certified(self) -> bool:
         """Whether the client has shown a certificate, which was found to be good."""
         return bool(self._tls.getpeercert())
@@ -130,4 +111,4 @@ class Secured:
         return serving.policy_of(host).met_by(self.policy)
 
     def __repr__(self) -> str:
-        return f"<Secured {self.version or 'unfinished'} for {self.server_name or 'no name'}>"
+        return f"<Secured {self.agreed.version or 'unfinished'} for {self.server_name or 'no name'}>"

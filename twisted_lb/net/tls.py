@@ -21,6 +21,10 @@ _LEAST_RECEIVE_BYTES: Final = 17408
 _RECEIVE_GROWTH: Final = 4
 # A BIO keeps what it has grown to: it is given so much at a time, and a record at a time on the way out, where less costs no more.
 _PIECE_BYTES: Final = 32768
+# How reading ended: the peer's close_notify came.
+_GOOD_BYE: Final = "close_notify"
+# Of `writev`: half of what it takes at once.
+_MOST_PIECES: Final = 512
 # Why a handshake failed whose peer is gone.
 LEFT: Final = "it closed the connection"
 
@@ -332,11 +336,6 @@ class TlsTransport(Transport):
 
     def __repr__(self) -> str:
         return f"<TlsTransport {'up' if self._up else 'in its handshake'}, over {super().__repr__()}>"
-
-
-# How reading ended: the peer's close_notify came.
-_GOOD_BYE: Final = "close_notify"
-_MOST_PIECES: Final = 512
 
 
 def reason_of(error: ssl.SSLError) -> str:
