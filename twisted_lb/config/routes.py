@@ -342,7 +342,6 @@ class RouteRulesConfig(AccessConfig, AskConfig):
     )
     hsts: str = Field(
         default="",
-        pattern=r"^(max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?)?$",
         description="Strict-Transport-Security of answers over https (RFC 6797), in place of the backend's: "
         '`"max-age=31536000; includeSubDomains"`. Danger: browsers that have seen it refuse this host without TLS for so many seconds.',
     )
@@ -383,6 +382,13 @@ class RouteRulesConfig(AccessConfig, AskConfig):
     timeouts: RouteTimeoutsConfig = RouteTimeoutsConfig()
     limits: BodyLimitsConfig = BodyLimitsConfig()
     forwarding: ToldConfig = ToldConfig()
+
+    @field_validator("hsts")
+    @classmethod
+    def _is_a_policy(cls, value: str) -> str:
+        if value and not re.fullmatch("max-age=[0-9]{1,10}(; ?includeSubDomains)?(; ?preload)?", value):
+            raise ValueError('should be such as "max-age=31536000; includeSubDomains", with "; preload" or without')
+        return value
 
     @field_validator("upgrades")
     @classmethod
