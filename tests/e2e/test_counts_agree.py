@@ -39,6 +39,9 @@ address = "127.0.0.1:{port}"
 [listeners.inside]
 address = "127.0.0.1:{inside}"
 default_pool = "app"
+[listeners.safe]
+address = "127.0.0.1:{safe}"
+tls = "self-signed"
 [defaults.pool.health_check]
 interval_s = 0
 [defaults.pool.queue]
@@ -105,9 +108,8 @@ class Run:
         with stage(folder) as world:
             _, backend = world.backend()
             config = folder / "lb.toml"
-            config.write_text(
-                CONFIG.format(page=self._page, log=self.log, port=self._port, inside=free_port(), backend=backend)
-            )
+            own = {"page": self._page, "port": self._port, "inside": free_port(), "safe": free_port()}
+            config.write_text(CONFIG.format(log=self.log, backend=backend, **own))
             running = world.twistd("lb", "lb", "--config", str(config))
             until(lambda: listening(self._page) or running.process.poll() is not None, "the daemon")
             assert running.process.poll() is None, running.log
