@@ -87,6 +87,8 @@ COMPILED = sorted(
                 "routing",
                 "runtime",
                 "secured",
+                "session",
+                "session_table",
                 "settings",
                 "tls",
                 "transport",

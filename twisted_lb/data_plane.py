@@ -42,6 +42,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
@@ -505,6 +506,8 @@ class DataPlane:
         frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
         frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
+        frontend.tcp = listener.tcp
+        frontend.sessions = self.routing.sessions.get(frontend.name)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
@@ -820,4 +823,10 @@ def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
 
 def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
     """The same for each that has arrived, over TLS or in the clear."""
-    return lambda secured: Http1(frontend, b"http" if secured is None else b"https", secured)
+
+    def build(secured: Secured | None) -> StreamProtocol:
+        if frontend.tcp:
+            return Session(frontend, secured, "" if secured is None else secured.server_name)
+        return Http1(frontend, b"http" if secured is None else b"https", secured)
+
+    return build

@@ -14,6 +14,13 @@ from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
 
 
+Protocol = Literal["http", "tcp"]
+PROTOCOL = (
+    "What clients speak: `http`, each request is balanced; `tcp`, anything else, in the clear or behind the listener's `tls`: each "
+    "connection is balanced, and carried as it is. Danger: with `tcp` no rule that looks at requests is asked."
+)
+
+
 class ListenConfig(Model):
     """The listener: where the balancer accepts its clients."""
 
@@ -94,10 +101,12 @@ Addresses = Annotated[tuple[AddressTable, ...], SEVERAL]
 class ListenerRulesConfig(AccessConfig, TrustConfig):
     """What holds for the connections of a listener's clients."""
 
+    protocol: Protocol = Field(default="http", description=PROTOCOL)
     default_pool: Name | None = Field(
         default=None,
         description="The pool of requests that no route takes; left out: the pool `default`, and where there is none they "
-        "get 404.",
+        'get 404. Of a listener with `protocol = "tcp"`: the pool of connections that no route takes; where there is none they are '
+        "closed.",
     )
     client_half_close: Literal["abort", "finish"] = Field(
         default="abort",

@@ -45,7 +45,7 @@ def _whole(model: type[Model], *keys: str) -> frozenset[str]:
 
 # The flat keys, by the objects that they are the short form of. Some are for two.
 FLAT: Mapping[str, frozenset[str]] = {
-    "listeners": _whole(ListenerRulesConfig, "client_half_close", "error_pages", "acme_webroot", "tls")
+    "listeners": _whole(ListenerRulesConfig, "protocol", "client_half_close", "error_pages", "acme_webroot", "tls")
     | {"listen"}
     | _keys("timeouts", ClientTimeoutsConfig)
     | _keys("limits", ClientLimitsConfig)

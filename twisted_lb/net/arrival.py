@@ -1,7 +1,7 @@
 """The arrival of a connection: from an accepted socket to a known client and a protocol.
 
-First the header of the PROXY protocol, where the listener wants one, then the ClientHello and TLS, where it has certificates. Each
-stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
+First the header of the PROXY protocol, where the listener wants one, then the ClientHello, where its name leads somewhere or the listener has
+certificates, and TLS, unless that is somebody else's to end. Each stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
 """
 
 import _socket
@@ -25,6 +25,8 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
 from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
+from twisted_lb.net.session_table import Way
 from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.client_hello import (
@@ -64,7 +66,8 @@ class Arrivals:
     @property
     def staged(self) -> bool:
         """Whether anything comes before the first request."""
-        return self.frontend.arrival_rules.proxy or self.frontend.serving is not None
+        frontend = self.frontend
+        return frontend.arrival_rules.proxy or frontend.serving is not None or frontend.by_name
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
@@ -125,7 +128,7 @@ class Arrival(Pollable):
     def _client_known(self) -> None:
         """The client is known: it has so many on their way as it may have connections, unless it is a trusted proxy."""
         frontend = self._frontend
-        if frontend.serving is None:
+        if frontend.serving is None and not frontend.by_name:
             self._hand_over()
             return
         gate = frontend.gate
@@ -184,7 +187,7 @@ class Arrival(Pollable):
             self._received = self._received[header.size :]
             self._go_by(header)
             self._client_known()
-        elif self._frontend.serving is None:
+        elif self._frontend.serving is None and not self._frontend.by_name:
             self._hand_over()
         else:
             self._look_for_hello()
@@ -203,21 +206,43 @@ class Arrival(Pollable):
             transport.say_host(header.destination, header.destination_port)
 
     def _look_for_hello(self) -> None:
-        if looks_like_http(self._received):
+        frontend = self._frontend
+        in_the_clear = frontend.tcp and frontend.serving is None
+        if looks_like_http(self._received) and not in_the_clear:
             self._answer_http()
             return
         try:
             hello = read_hello(self._received)
         except BadHello as bad:
-            self._alert(DECODE_ERROR, Failure.NO_TLS, str(bad))
+            if in_the_clear:
+                self._hand_over()  # it is no TLS, and says no name
+            else:
+                self._alert(DECODE_ERROR, Failure.NO_TLS, str(bad))
             return
         if hello is None:
+            return
+        if frontend.by_name and self._passes_on(hello):
             return
         self._hello = hello
         # Nothing more is read until its turn: what TLS takes from here on is bounded by the kernel.
         self._arrivals.poller.change(self._fd, PEER_CLOSED)
         if self._frontend.handshakes.claim(self):
             self.begin_handshake()
+
+    def _passes_on(self, hello: ClientHello) -> bool:
+        """Whether the name in the ClientHello leads to where its TLS ends elsewhere, or to nobody: then the connection is carried there
+        as it is, or closed.
+        """
+        frontend, name = self._frontend, hello.server_name
+        sessions = frontend.sessions
+        way = None if sessions is None else sessions.find(name, self._address())
+        if way is None and frontend.serving is None:
+            self._alert(UNRECOGNIZED_NAME, Failure.NO_ROUTE, f"no route takes {name or 'what says no name'}")
+            return True
+        ends_here = way is None or (way.terminates and frontend.serving is not None)
+        if not ends_here:
+            self._hand_over(name, way)
+        return not ends_here
 
     # The handshake.
 
@@ -266,7 +291,7 @@ class Arrival(Pollable):
         agreed = secured.agreed
         self._frontend.handshaken.succeeded(agreed.version, agreed.cipher, resumed=agreed.resumed)
         self._leave()
-        transport.take_over(self._arrivals.build(secured), b"")
+        transport.take_over(self._protocol(secured), b"")
 
     def failed(self, transport: TlsTransport, reason: str) -> None:
         """See Handshake."""
@@ -294,8 +319,17 @@ class Arrival(Pollable):
 
     # Ends.
 
-    def _hand_over(self) -> None:
-        """Everything is known, and nothing is secured."""
+    def _protocol(self, secured: Secured) -> StreamProtocol:
+        """What is spoken inside of TLS: HTTP, or what nobody here looks at."""
+        frontend = self._frontend
+        sessions, name = frontend.sessions, secured.server_name
+        if sessions is None or frontend.tcp:
+            return self._arrivals.build(secured)
+        way = sessions.find(name, self._address())
+        return self._arrivals.build(secured) if way is None else Session(frontend, secured, name, way)
+
+    def _hand_over(self, server_name: str = "", way: Way | None = None) -> None:
+        """Everything is known, and nothing is secured. `way`: where the name in the ClientHello leads, which stays as it is."""
         transport = self._transport = Transport(
             self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
         )
@@ -304,7 +338,8 @@ class Arrival(Pollable):
         self._received = b""
         self._leave()
         self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
-        transport.take_over(self._arrivals.build(None), received)
+        protocol = self._arrivals.build(None) if way is None else Session(self._frontend, None, server_name, way)
+        transport.take_over(protocol, received)
 
     def _answer_http(self) -> None:
         """Plain HTTP on a port for TLS: say so, in words that its client understands."""
@@ -357,10 +392,20 @@ class Arrival(Pollable):
         self._frontend.deadlines.arm(self._deadline, self._frontend.clock.now + LINGER_S)
 
     def _timed_out(self) -> None:
+        if self._waits_for_first_byte:
+            self._hand_over()  # where its server speaks first, a client says no name
+            return
         if not self._lingering:
             self._frontend.handshaken.failed(Failure.TIMED_OUT)
             self._say("it took too long")
         self._close()
+
+    @property
+    def _waits_for_first_byte(self) -> bool:
+        """Whether it may be TCP of which the server speaks first: nothing has come, and nothing has to."""
+        frontend = self._frontend
+        plain = frontend.tcp and frontend.serving is None and not self._waits_for_proxy
+        return plain and self._here and not (self._lingering or self._received)
 
     def _close(self) -> None:
         """Close it now."""
