@@ -81,6 +81,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
     ("cost", 7, lambda p: p.route.cost.ask(HEAD, b"").cost, None),
+    ("protocol", "tcp", lambda p: p.listener.tcp, True),
     ("acme_webroot", "/tmp", lambda p: p.listener.acme_webroot, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),

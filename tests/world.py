@@ -34,6 +34,8 @@ from twisted_lb.net.http1 import Http1
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
 from twisted_lb.net.transport import Transport
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.balanced import runtime_of
@@ -421,16 +423,17 @@ class World:
         self.engine = self.plane.frontends[DEFAULT]
         self.cluster = self.plane.clusters.get(DEFAULT) or next(iter(self.plane.clusters.values()))
         self.pool = self.cluster.pool
-        self.arrivals = Arrivals(
-            self.engine,
-            self.poller,
-            lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
-        )
+        self.arrivals = Arrivals(self.engine, self.poller, self._protocol)
         self.scheme = b"https" if side.startswith("tls") else b"http"
         self.serving: Any = Serving() if side.startswith("tls") else None
         self.engine.serving = self.serving
         self._clients: list[Peer] = []
         self._site: Any = None
+
+    def _protocol(self, secured: Secured | None = None) -> Http1 | Session:
+        if self.engine.tcp:
+            return Session(self.engine, secured, "" if secured is None else secured.server_name)
+        return Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured)
 
     def _plan(self) -> Any:
         plan = plan_of(settings(self._names, self._options))
@@ -466,7 +469,7 @@ class World:
         near, far = stream_pair()
         if self.serving is not None:
             return self.tls_client(near, TlsPeer(self, far, TlsEnd(client_context())))
-        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
+        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else self._protocol()
         Transport(self.poller, near).open(protocol)
         peer = Peer(self, far)
         self._clients.append(peer)

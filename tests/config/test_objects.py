@@ -27,6 +27,7 @@ HEADS: dict[str, tuple[Any, Any]] = {
 }
 LISTENER: dict[str, tuple[Any, Any]] = {
     "log": (False, "json"),
+    "protocol": ("tcp", "tcp"),
     **ACCESS,
     **HEADS,
     "trusted_proxies": (["10.0.0.1"], ["10.0.0.2"]),
@@ -202,7 +203,7 @@ OWN = {
     "pool": {"backends", "mirror", "send_proxy", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
-        "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",
+        "name", "listeners", "sni", "terminate_tls", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",
         "split_by", "fallback", "redirect", "answer", "deny",
     },
 }  # fmt: skip

@@ -145,7 +145,7 @@ def _sessions(config: LoadBalancerConfig) -> list[InitErrorDetails]:
     """The errors of the routes of sessions."""
     return [
         error_of("misfit_key" if one.about_key else "misfit", one.path, one.text, other=one.other)
-        for one in session_misfits(objects_of(config), config.routes)
+        for one in session_misfits(objects_of(config).listeners, config.routes)
     ]
 
 

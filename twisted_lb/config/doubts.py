@@ -25,7 +25,7 @@ from twisted_lb.config.pools import AdaptiveConfig, PoolConfig, RetryConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
-from twisted_lb.config.sessions import idle_keys, is_of_sessions, led_pools, takes_requests, takes_sessions
+from twisted_lb.config.sessions import idle_keys, is_of_sessions, led_pools, pools_of_sessions, takes_requests, takes_sessions
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig
@@ -142,6 +142,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     """
     objects = objects_of(config)
     ways = _Ways(config, objects)
+    default_pools = {name: one.default_pool or DEFAULT for name, one in objects.listeners.items()}
+    of_sessions = pools_of_sessions(config.routes, objects.listeners, default_pools)
     yield from ways.doubts()
     for name, pool in objects.pools.items():
         yield from _of_checks(_home(config.pools, "pools", name), pool)
@@ -158,7 +160,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_profile(config, name, pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_affinity(config, name, pool)
-        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool)
+        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
@@ -219,7 +221,8 @@ def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             )
 
 
-def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+def _of_outgoing_tls(place: KeyPath, pool: PoolConfig, *, of_sessions: bool) -> Iterator[Doubt]:
+    """What is doubtful about TLS to backends; `of_sessions`: whether they speak HTTP at all is their clients' business."""
     if pool.tls is not None and not pool.tls.verify:
         yield Doubt("W68", (*place, "tls", "verify"), "false: whoever answers is taken for a backend of this pool")
         if pool.tls.ca is not None:
@@ -227,7 +230,7 @@ def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     own = [(n, one.address) for n, one in enumerate(pool.backends) if isinstance(one.address, TcpAddress)]
     if pool.tls is None:
         for number, address in own:
-            if address.port == 443:
+            if address.port == 443 and not of_sessions:
                 yield Doubt(
                     "W70",
                     (*place, "backends", number),

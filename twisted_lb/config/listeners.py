@@ -13,7 +13,6 @@ from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
 
-
 Protocol = Literal["http", "tcp"]
 PROTOCOL = (
     "What clients speak: `http`, each request is balanced; `tcp`, anything else, in the clear or behind the listener's `tls`: each "

@@ -1,16 +1,13 @@
 """Sessions: the connections that are carried as they are (TCP, TLS passthrough); which routes and pools are theirs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from twisted_lb.config.base import KeyPath, Model
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.listeners import ListenerRulesConfig
 from twisted_lb.config.references import Misfit
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
-
-if TYPE_CHECKING:
-    from twisted_lb.config.objects import Objects
 
 # What a route matches requests by.
 _OF_REQUESTS: Final = ("host", "path", "path_prefix", "method", "headers", "query")
@@ -72,9 +69,8 @@ def checked_as_sessions(check: HealthCheckConfig) -> HealthCheckConfig:
     return check.model_copy(update={"kind": "tcp"})
 
 
-def session_misfits(objects: "Objects", routes: Iterable[RouteConfig]) -> Iterator[Misfit]:
+def session_misfits(listeners: Mapping[str, ListenerRulesConfig], routes: Iterable[RouteConfig]) -> Iterator[Misfit]:
     """What does not go together in the routes of sessions, with its place."""
-    listeners = objects.listeners
     for index, route in enumerate(routes):
         place: KeyPath = ("routes", index)
         tcp = [one for one in route.listeners if one in listeners and listeners[one].protocol == "tcp"]

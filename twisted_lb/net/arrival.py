@@ -326,7 +326,10 @@ class Arrival(Pollable):
         if sessions is None or frontend.tcp:
             return self._arrivals.build(secured)
         way = sessions.find(name, self._address())
-        return self._arrivals.build(secured) if way is None else Session(frontend, secured, name, way)
+        return self._arrivals.build(secured) if way is None else self._session(secured, name, way)
+
+    def _session(self, secured: Secured | None, server_name: str, way: Way) -> StreamProtocol:
+        return Session(self._frontend, secured, server_name, way)
 
     def _hand_over(self, server_name: str = "", way: Way | None = None) -> None:
         """Everything is known, and nothing is secured. `way`: where the name in the ClientHello leads, which stays as it is."""
@@ -338,7 +341,7 @@ class Arrival(Pollable):
         self._received = b""
         self._leave()
         self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
-        protocol = self._arrivals.build(None) if way is None else Session(self._frontend, None, server_name, way)
+        protocol = self._arrivals.build(None) if way is None else self._session(None, server_name, way)
         transport.take_over(protocol, received)
 
     def _answer_http(self) -> None:

@@ -110,8 +110,15 @@ class Session(Requester, Receiver, Speaker):
             transport.pauseProducing()
 
     def readConnectionLost(self) -> None:
-        """The client will say no more (half-close): its backend is told so."""
+        """The client will say no more (half-close): its backend is told so. Who waits for one in the queue, and has said nothing, has left."""
         self._client_ended = True
+        if self._attempts is not None and self._attempts.waiting is not None:
+            self._leave_queue()
+
+    def _leave_queue(self) -> None:
+        if not self._held:
+            self._drop(Outcome.CLIENT_GONE)
+            self._connection.end()
 
     def connectionBroken(self) -> None:
         """See ResetAware: the client has reset the connection while it was not read from."""
@@ -213,6 +220,8 @@ class Session(Requester, Receiver, Speaker):
         elif isinstance(verdict, Ticket):
             verdict.elsewhere = route.fallback is not None
             cluster.wait(verdict, self)
+            if self._client_ended:
+                self._leave_queue()
         else:
             last = attempts.current
             outcome = None if last is None else last.outcome
