@@ -391,7 +391,9 @@ def test_the_first_route_that_takes_a_name_has_it(gateways):
         assert first_backend(gateway).backend == backend
 
 
-@pytest.mark.parametrize("said", [hello(), hello(server_name(b"example.com")), b"no TLS at all", b"GET / HTTP/1.1\r\n\r\n"])
+@pytest.mark.parametrize(
+    "said", [hello(), hello(server_name(b"example.com")), b"no TLS at all", b"GET / HTTP/1.1\r\n\r\n"]
+)
 def test_whatever_no_route_takes_has_the_default_pool_of_tcp(gateways, said):
     gateway = named(gateways)
     gateway.come().send(said)

@@ -25,7 +25,14 @@ from twisted_lb.config.pools import AdaptiveConfig, PoolConfig, RetryConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
-from twisted_lb.config.sessions import idle_keys, is_of_sessions, led_pools, pools_of_sessions, takes_requests, takes_sessions
+from twisted_lb.config.sessions import (
+    idle_keys,
+    is_of_sessions,
+    led_pools,
+    pools_of_sessions,
+    takes_requests,
+    takes_sessions,
+)
 from twisted_lb.config.shape import field_of, model_at
 from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig

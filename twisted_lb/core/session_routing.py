@@ -5,6 +5,9 @@ from typing import Final
 
 from twisted_lb.core.routing import Clients
 
+# So many names are told; of more it is said how many there are.
+_NAMED: Final = 3
+
 
 class SessionMatch:
     """Which connections a route takes: those to one of the names, of one of the clients; without any: all. A name is one, or `*.` and a
@@ -60,6 +63,19 @@ class SessionRouter:
             if clients is None or clients.covers(address):
                 return index
         return -1
+
+    def why_not(self, index: int, name: str, address: str) -> str:
+        """The condition that a match has and the connection does not meet, in words; empty where it meets all: O(names)."""
+        match = self._matches[index]
+        alone = SessionRouter([SessionMatch(match.names)])
+        if alone.find(name, address) < 0:
+            named = " or ".join(match.names[:_NAMED])
+            more = len(match.names) - _NAMED
+            asked = f"the name is {name}" if name else "it says no name"
+            return f"{asked}, not {named}{f' or {more} more' if more > 0 else ''}"
+        if match.clients is not None and not match.clients.covers(address):
+            return f"client {address} is not one of its clients"
+        return ""
 
     def __repr__(self) -> str:
         return f"<SessionRouter {self._matches}>"

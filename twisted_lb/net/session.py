@@ -182,6 +182,12 @@ class Session(Requester, Receiver, Speaker):
         connection.abort()
 
     @property
+    def _joined_at(self) -> float:
+        """When a backend has accepted it; NEVER while none has."""
+        attempt = None if self._attempts is None else self._attempts.current
+        return NEVER if attempt is None or not self._started else attempt.connected_at
+
+    @property
     def _target(self) -> bytes:
         return self._server_name.encode("ascii", "replace")
 
@@ -452,7 +458,7 @@ class Session(Requester, Receiver, Speaker):
         note.status = 0
         note.response_bytes = self.bytes_down
         note.began = self.began_at
-        note.head_at = NEVER
+        note.head_at = self._joined_at
         note.ended_at = ended_at
         note.waited_s = self.queued_s
         note.attempt = attempts.current
@@ -469,6 +475,7 @@ class Session(Requester, Receiver, Speaker):
         last = record.last = attempts.current
         if last is not None:
             record.connected_at = last.connected_at
+        record.head_at = self._joined_at
         record.ended_at = record.last_byte_at = self._frontend.clock.now
         record.queued_s = self.queued_s
         record.queued_behind = self.queued_behind

@@ -8,7 +8,7 @@ from twisted_lb.core.gate import client_key
 from twisted_lb.core.session_routing import SessionMatch, SessionRouter
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.route import Route
-from twisted_lb.net.routing import Action
+from twisted_lb.net.routing import Action, LookedAt
 
 
 class Way:
@@ -73,6 +73,18 @@ class SessionTable:
         """The way of a connection of the client at this address to this name, empty where it has said none; None where it has none."""
         index = self._router.find(name, address)
         return self._otherwise if index < 0 else self._ways[index]
+
+    def explain(self, name: str, address: str) -> list[LookedAt]:
+        """The routes that are looked at for a connection, up to the first one that takes it, with why the others do not."""
+        looked_at: list[LookedAt] = []
+        for index, way in enumerate(self._ways):
+            why = self._router.why_not(index, name, address)
+            looked_at.append(LookedAt(way.action.name, not why, why))
+            if not why:
+                return looked_at
+        if self._otherwise is not None:
+            looked_at.append(LookedAt(self._otherwise.action.name, True, ""))
+        return looked_at
 
     def __repr__(self) -> str:
         return f"<SessionTable {self._ways}>"
