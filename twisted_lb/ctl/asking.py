@@ -285,7 +285,7 @@ def _next(session: Session, typed: str) -> int:
 def _route_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("method", metavar="METHOD")
-    add("url", metavar="URL", help="http://host/path")
+    add("url", metavar="URL", help="http://host/path; tcp://name of a connection")
     add("-H", "--header", action="append", default=[], metavar="NAME:VALUE", help="a field of the request")
     add("--client", metavar="ADDRESS", help="who would send it")
     add("--listener", metavar="NAME", help="where it would come in; the first one, if not given")

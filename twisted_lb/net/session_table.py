@@ -79,9 +79,10 @@ class SessionTable:
         looked_at: list[LookedAt] = []
         for index, way in enumerate(self._ways):
             why = self._router.why_not(index, name, address)
-            looked_at.append(LookedAt(way.action.name, not why, why))
             if not why:
+                looked_at.append(LookedAt(way.action.name, True, "it is one of its names" if name else ""))
                 return looked_at
+            looked_at.append(LookedAt(way.action.name, False, why))
         if self._otherwise is not None:
             looked_at.append(LookedAt(self._otherwise.action.name, True, ""))
         return looked_at
