@@ -88,6 +88,7 @@ COMPILED = sorted(
                 "runtime",
                 "secured",
                 "settings",
+                "tcp_keepalive",
                 "tls",
                 "transport",
                 "upstream",

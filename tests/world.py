@@ -34,6 +34,7 @@ from twisted_lb.net.http1 import Http1
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.net.transport import Transport
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.balanced import runtime_of
@@ -285,7 +286,7 @@ class TlsPeer(Peer):
 
 class FakeDial:
     """The network to the backends: `refuse`, `hang` and `fail` hold addresses. What TLS is spoken on a Dialer makes, over unix sockets;
-    `tls` has the contexts of those who answer, by address. `greetings`: those so far.
+    `tls` has the contexts of those who answer, by address. `greetings` and `keepalives`: those so far.
     """
 
     def __init__(self, world: "World") -> None:
@@ -295,6 +296,7 @@ class FakeDial:
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
         self.greetings: list[Greeting] = []
+        self.keepalives: list[TcpKeepalive | None] = []
         self.tls: dict[str, ssl.SSLContext] = {}
 
     def dial(
@@ -305,11 +307,13 @@ class FakeDial:
         failed: Callable[[Outcome, str], None],
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Any:
         name = str(address)
         if greeting is not None:
             self.greetings.append(greeting)
         self.dialled.append(name)
+        self.keepalives.append(keepalive)
         attempt = FakeAttempt()
 
         def tell(outcome: Outcome, detail: str) -> None:

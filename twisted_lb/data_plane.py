@@ -524,6 +524,7 @@ class DataPlane:
                 elif owner is not frontend:
                     arrivals = self._arrivals(frontend)
                     listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room, arrivals)
+                listener.keep_alive(self.plan.listeners[name].tcp_keepalive)
                 listeners[name].append(listener)
         self.frontends, self.listeners = frontends, listeners
         for listener, _ in open_.values():

@@ -25,6 +25,12 @@ HEADS: dict[str, tuple[Any, Any]] = {
     "limits.head_fields": (9, 10),
     "limits.trailer_bytes": (1, 2),
 }
+KEEPALIVE: dict[str, tuple[Any, Any]] = {
+    "tcp_keepalive.on": (True, True),
+    "tcp_keepalive.idle_s": (100, 200),
+    "tcp_keepalive.interval_s": (3, 4),
+    "tcp_keepalive.probes": (2, 3),
+}
 LISTENER: dict[str, tuple[Any, Any]] = {
     "log": (False, "json"),
     **ACCESS,
@@ -48,6 +54,7 @@ LISTENER: dict[str, tuple[Any, Any]] = {
     "tls.crl": ("/etc/a.pem", "/etc/b.pem"),
     "tls.strict_sni": (True, True),
     "tls.hosts": ({"a.b": {"policy": "modern"}}, {"a.b": {"policy": "intermediate"}}),
+    **KEEPALIVE,
     "timeouts.handshake_s": (1.0, 2.0),
     "timeouts.response_idle_s": (1.0, 2.0),
     "timeouts.first_byte_s": (1.0, 2.0),
@@ -118,6 +125,7 @@ CHECK: dict[str, tuple[Any, Any]] = {
 }
 POOL: dict[str, tuple[Any, Any]] = {
     **HEADS,
+    **KEEPALIVE,
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),

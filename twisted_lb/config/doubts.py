@@ -26,9 +26,10 @@ from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig
 from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig
-from twisted_lb.core.address import TcpAddress, is_name
+from twisted_lb.core.address import TcpAddress, UnixAddress, is_name
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.pickers.by_prefix import PrefixPolicy
 from twisted_lb.core.prompt_cache import BLOCK_COSTS_BYTES
@@ -104,6 +105,7 @@ CODES: Final = {
     "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
     "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
+    "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
 }
 
 
@@ -177,6 +179,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
         yield from _of_tls(home_of_listener(config, name), listener)
+    yield from _of_tcp_keepalive(config)
     if listening:
         yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
@@ -603,6 +606,21 @@ def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
                 yield Doubt("W10", (*home, key), f"{network} is everybody: each client can say to be anybody")
     if trust.proxy_protocol_from and trust.proxy_protocol == "off":
         yield Doubt("W72", (*home, "proxy_protocol_from"), "has no effect: proxy_protocol is off")
+
+
+def _of_tcp_keepalive(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """What is asked of unix sockets alone, by their own tables; the defaults' is for whoever has others."""
+    places: list[tuple[KeyPath, TcpKeepaliveConfig, bool]] = [
+        (("listeners", name), one.tcp_keepalive, all(address.path for address in one.addresses))
+        for name, one in config.listeners.items()
+    ]
+    for name, pool in config.pools.items():
+        unix = all(isinstance(one.address, UnixAddress) for one in pool.backends)
+        places.append((("pools", name), pool.tcp_keepalive, unix and pool.targets is None))
+    for place, keepalive, unix in places:
+        if unix and keepalive.on:
+            text = "has no effect: there are unix sockets alone, whose peers cannot go unnoticed"
+            yield Doubt("W78", (*place, "tcp_keepalive"), text)
 
 
 def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:

@@ -16,6 +16,7 @@ from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import PoolTls
 from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import UnixAddress, is_name
@@ -586,6 +587,7 @@ class PoolRulesConfig(ChoiceConfig):
     hedge: HedgeConfig = HedgeConfig()
     shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()
     limits: HeadLimitsConfig = HeadLimitsConfig()
 
