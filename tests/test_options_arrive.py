@@ -62,6 +62,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("policy", "rand", lambda p: p.pool.policy.policy, POLICIES["rand"]),
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
+    ("close_when_down", True, lambda p: p.settings.close_when_down, None),
+    ("leave_backups", True, lambda p: p.settings.leave_backups, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
     ("profile", "wsgi", lambda p: p.config.pools[DEFAULT].profile, None),
     ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),

@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -16,7 +17,7 @@ from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
-from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.events import Event, LevelsShifted, LimitSpared, PoolExhausted
 from twisted_lb.core.exemplars import exemplars_of
 from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
@@ -49,6 +50,7 @@ from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
+from twisted_lb.severing import left_backups, sever_backups, sever_lost
 from twisted_lb.target_lists import Provide, TargetLists, nobody
 from twisted_lb.tls.outgoing import Outgoing
 from twisted_lb.tls.serving import Serving
@@ -299,8 +301,10 @@ class DataPlane:
             listener.start()
 
     def _tick(self) -> None:
+        frontends = self._all_frontends
         for cluster in self.clusters.values():
             cluster.tick()
+            sever_lost(cluster, frontends, self.runtime.clock.now, self._heard_event)
         plan, now = self.plan, self.runtime.clock.read()
         times = plan.drain_s, plan.tunnel_drain_s
         for cluster in self.leaving.tick(now, *times, self.frontends.values(), self.clusters.values()):
@@ -320,6 +324,13 @@ class DataPlane:
         # The first backends of a pool, and the last ones of one that goes, are no news.
         if self._telling and (isinstance(event, LimitSpared) or event.pool in self.clusters):
             self._hear(event)
+            cluster = self.clusters.get(event.pool) if isinstance(event, LevelsShifted) else None
+            if cluster is not None and left_backups(cluster, event):
+                # Behind this turn, which may be that of one of those that are cut.
+                self.runtime.soon(partial(self._leave_backups, cluster))
+
+    def _leave_backups(self, cluster: Cluster) -> None:
+        sever_backups(cluster, self._all_frontends, self.runtime.clock.now, self._heard_event)
 
     # Another generation of the configuration.
 

@@ -841,6 +841,8 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             panic_percent=config.panic.threshold_percent,
             panic_even_down=config.panic.even_down,
             affinity=None if affinity is None else _affinity_rules(config.affinity, affinity),
+            close_when_down=config.close_when_down,
+            leave_backups=config.leave_backups,
             mirror=_mirror(config.mirror),
         ),
         upstream=UpstreamRules(

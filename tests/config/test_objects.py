@@ -133,6 +133,8 @@ POOL: dict[str, tuple[Any, Any]] = {
     "abandoned_s": (5.0, 6.0),
     "buffer_request_bytes": (4096, 8192),
     "buffer_response_bytes": (5000, 6000),
+    "close_when_down": (True, True),
+    "leave_backups": (True, True),
     "policy_budget_us": (600, 700),
     "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),

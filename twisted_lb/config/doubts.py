@@ -106,6 +106,7 @@ CODES: Final = {
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
     "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
     "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
+    "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
 }
 
 
@@ -159,6 +160,9 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        yield from _of_severing(
+            _home(config.pools, "pools", name), config.pools.get(name, config).model_fields_set, pool
+        )
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
     yield from _of_same_cookies(config, objects)
     yield from _of_unused_checks(config)
@@ -606,6 +610,13 @@ def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
                 yield Doubt("W10", (*home, key), f"{network} is everybody: each client can say to be anybody")
     if trust.proxy_protocol_from and trust.proxy_protocol == "off":
         yield Doubt("W72", (*home, "proxy_protocol_from"), "has no effect: proxy_protocol is off")
+
+
+def _of_severing(path: KeyPath, said: set[str], pool: PoolConfig) -> Iterator[Doubt]:
+    """What cuts tunnels, and never will: what is said of the pool itself, since the defaults may be for others."""
+    several = pool.targets is not None or len({bool(one.backup) for one in pool.backends}) > 1
+    if pool.leave_backups and "leave_backups" in said and not several:
+        yield Doubt("W79", (*path, "leave_backups"), "has no effect: the pool has no backups beside other backends")
 
 
 def _of_tcp_keepalive(config: LoadBalancerConfig) -> Iterator[Doubt]:

@@ -541,6 +541,18 @@ class ChoiceConfig(Model):
         "them the IPv4 ones where there is any.",
     )
 
+    close_when_down: bool = Field(
+        default=False,
+        description="Whether tunnels (WebSockets) are cut that lead to a backend which checks, its agent or traffic have taken out "
+        "(`on-marked-down shutdown-sessions`), so that clients connect anew, elsewhere; requests are not: they have retries, and "
+        "`health_check.move`. Danger: a backend that refuses new connections while it finishes its tunnels, as at a graceful restart, "
+        "loses them.",
+    )
+    leave_backups: bool = Field(
+        default=False,
+        description="Whether tunnels that lead to a `backup` are cut when other backends of the pool are used again "
+        "(`on-marked-up shutdown-backup-sessions`). Danger: all of them connect anew at once.",
+    )
     policy_budget_us: int = Field(
         default=500,
         ge=0,

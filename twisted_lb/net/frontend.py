@@ -408,6 +408,13 @@ class Frontend:
             if client.at() is backend and (tunnels or not client.relayed()):
                 client.kill(why)
 
+    def cut_relayed_at(self, backend: Backend, why: str) -> int:
+        """Cut the clients off whose tunnels lead to this backend, and no others; how many there were: O(clients)."""
+        cut = [client for client in self.clients if client.relayed() and client.at() is backend]
+        for client in cut:
+            client.kill(why)
+        return len(cut)
+
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"
         return f"<Frontend {self.name}: {state}, {len(self.clients)} clients, {self.exchanges} exchanges>"

@@ -649,7 +649,7 @@ class Http1(ClientSide, Receiver, Speaker):
         connection = self._connection
         if self._state is State.RELEASED:
             if exchange is not None:
-                exchange.cancel()
+                exchange.cancel(why)
         elif exchange is None:
             connection.end()
         else:
@@ -663,7 +663,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if connection.takes_more:
             reply = exchange.refuse(why)
         else:
-            exchange.cancel()
+            exchange.cancel(why)
         if reply is None:
             connection.abort()
             return
