@@ -428,7 +428,7 @@ class World:
         self.arrivals = Arrivals(
             self.engine,
             self.poller,
-            lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
+            lambda secured, agreed=None: Http1(self.engine, b"http" if secured is None else b"https", secured, agreed),
         )
         self.scheme = b"https" if side.startswith("tls") else b"http"
         self.serving: Any = Serving() if side.startswith("tls") else None

@@ -15,6 +15,7 @@ from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.agent_check import AgentCheck
 from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.events import Event, LevelsShifted, LimitSpared, PoolExhausted
@@ -32,7 +33,7 @@ from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
-from twisted_lb.net.arrival import Arrivals
+from twisted_lb.net.arrival import Arrivals, Build
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
@@ -830,6 +831,10 @@ def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
     return lambda: build(None)
 
 
-def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
+def _secured_builder(frontend: Frontend) -> Build:
     """The same for each that has arrived, over TLS or in the clear."""
-    return lambda secured: Http1(frontend, b"http" if secured is None else b"https", secured)
+
+    def build(secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
+        return Http1(frontend, b"http" if secured is None else b"https", secured, agreed)
+
+    return build

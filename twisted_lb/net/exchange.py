@@ -1282,7 +1282,7 @@ class Exchange(Hedgeable):
             return
         plain = notes.plain(flow, lease)
         plain.client = client.address
-        plain.agreed = None if frontend.serving is None else self.client.agreed
+        plain.agreed = self.client.agreed if frontend.agreeing else None
         plain.method = head.method
         plain.target = head.target
         request_id = self.request_id

@@ -110,6 +110,8 @@ class Frontend:
         # What comes before the first request: see `Arrival`. `serving`: the certificates; None: it comes in the clear.
         self.arrival_rules: ArrivalRules = ArrivalRules()
         self.serving: Serving | None = None
+        # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
+        self.agreeing: bool = False
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False

@@ -668,7 +668,7 @@ function request(r, open) {
   return body;
 }
 function explained(r) {
-  const reasons = r.attempts.map((a) => a.reason), texts = [[...["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`), ...(r.tls ? [`over ${r.tls.text}`] : [])].join(" · "), ...r.attempts.map(how),
+  const reasons = r.attempts.map((a) => a.reason), texts = [[...["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`), ...(r.tls ? [`over ${r.tls.text}`] : []), ...(r.proxy ? [`told by its proxy: ${r.proxy.text}`] : [])].join(" · "), ...r.attempts.map(how),
     r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
