@@ -254,7 +254,7 @@ def test_certificates_and_their_clients_are_anonymous_and_stay_the_same_everywhe
     )
     api.answers["GET /metrics"] = Raw(metric.encode(), "text/plain")
     assert lbctl("support-dump", "--anonymous") == 0
-    for word in ("example", "vm", "alice", "bob", "acme", "vpce", "51234", "cme", "Inc", "abab", "90d7"):
+    for word in ("example", "vm", "alice", "bob", "vpce-", "08d2", "51234", "cme", "Inc", "abab", "90d7"):
         assert word not in re.sub("certificate|vmin", "", lbctl.out), word
     dump = json.loads(lbctl.out)
     [one] = dump["status"]["listeners"][0]["certificates"]
