@@ -90,6 +90,7 @@ COMPILED = sorted(
                 "session",
                 "session_table",
                 "settings",
+                "tcp_keepalive",
                 "tls",
                 "transport",
                 "upstream",

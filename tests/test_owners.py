@@ -97,6 +97,9 @@ BY_HAND = {
         "tests/operated.py": "with an operator, who hears what it says",
     },
     "twisted_lb.net.session.Session": {"tests/world.py": "a client that comes without a listener"},
+    "twisted_lb.net.listener.Listener": {
+        "tests/net/test_tcp_keepalive.py": "with what was accepted in the hands of the test"
+    },
     "twisted_lb.net.http1.Http1": {
         "tests/world.py": "a client that comes without a listener",
         "tests/test_service.py": "over Twisted's own transports, as a program may",

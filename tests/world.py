@@ -21,6 +21,7 @@ from wires import acknowledged, arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address, UnixAddress
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Outcome
@@ -36,6 +37,7 @@ from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
 from twisted_lb.net.secured import Secured
 from twisted_lb.net.session import Session
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.net.transport import Transport
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.balanced import runtime_of
@@ -287,7 +289,7 @@ class TlsPeer(Peer):
 
 class FakeDial:
     """The network to the backends: `refuse`, `hang` and `fail` hold addresses. What TLS is spoken on a Dialer makes, over unix sockets;
-    `tls` has the contexts of those who answer, by address. `greetings`: those so far.
+    `tls` has the contexts of those who answer, by address. `greetings` and `keepalives`: those so far.
     """
 
     def __init__(self, world: "World") -> None:
@@ -297,6 +299,7 @@ class FakeDial:
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
         self.greetings: list[Greeting] = []
+        self.keepalives: list[TcpKeepalive | None] = []
         self.tls: dict[str, ssl.SSLContext] = {}
 
     def dial(
@@ -307,11 +310,13 @@ class FakeDial:
         failed: Callable[[Outcome, str], None],
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Any:
         name = str(address)
         if greeting is not None:
             self.greetings.append(greeting)
         self.dialled.append(name)
+        self.keepalives.append(keepalive)
         attempt = FakeAttempt()
 
         def tell(outcome: Outcome, detail: str) -> None:
@@ -430,10 +435,10 @@ class World:
         self._clients: list[Peer] = []
         self._site: Any = None
 
-    def _protocol(self, secured: Secured | None = None) -> Http1 | Session:
+    def _protocol(self, secured: Secured | None = None, agreed: Agreed | None = None) -> Http1 | Session:
         if self.engine.tcp:
-            return Session(self.engine, secured, "" if secured is None else secured.server_name)
-        return Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured)
+            return Session(self.engine, secured, "" if secured is None else secured.server_name, agreed=agreed)
+        return Http1(self.engine, b"http" if secured is None else b"https", secured, agreed)
 
     def _plan(self) -> Any:
         plan = plan_of(settings(self._names, self._options))

@@ -34,6 +34,7 @@ from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
 from twisted_lb.config.sessions import takes_requests, takes_sessions
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig
 from twisted_lb.config.traces import TracesConfig
 from twisted_lb.config.urgency import BY_ROUTE
 from twisted_lb.core.access import AccessRule, AccessRules
@@ -68,6 +69,7 @@ from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.plan_tls import outgoing_of, outgoing_said, own_certificate, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.flaws import BadCertificate
@@ -128,7 +130,8 @@ class ListenerPlan:
     sessions (connections that are carried as they are), that of the route which
     takes what none of them does (None: nothing does), whether it carries TCP, how many connections its clients may have (None: as many as there
     is room for; per client 0: no limit), and what is asked of their requests; whether these are in the access log, or in which
-    form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open. `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
+    form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open; how silent clients are asked
+    whether they are there (None: not at all). `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
@@ -145,6 +148,7 @@ class ListenerPlan:
     acme_webroot: str | None = None
     tls: TlsSettings | None = None
     handshakes: int = 1000
+    tcp_keepalive: TcpKeepalive | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -510,6 +514,7 @@ def _listener(
         acme_webroot=files.folder(config.acme_webroot, (*place, "acme_webroot")) if config.acme_webroot else None,
         tls=tls,
         handshakes=config.limits.handshakes,
+        tcp_keepalive=_tcp_keepalive(config.tcp_keepalive),
         made_of={
             "": config,
             TLS_FILES: said_of(tls),
@@ -569,6 +574,10 @@ def _arrival(config: ListenerConfig) -> ArrivalRules:
         proxy_from=Networks(config.proxy_protocol_from) if config.proxy_protocol_from else None,
         patience_s=config.timeouts.handshake_s,
     )
+
+
+def _tcp_keepalive(config: TcpKeepaliveConfig) -> TcpKeepalive | None:
+    return TcpKeepalive(config.idle_s, config.interval_s, config.probes) if config.on else None
 
 
 def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, real_ip: bool) -> ClientRules:
@@ -846,6 +855,8 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             panic_percent=config.panic.threshold_percent,
             panic_even_down=config.panic.even_down,
             affinity=None if affinity is None else _affinity_rules(config.affinity, affinity),
+            close_when_down=config.close_when_down,
+            leave_backups=config.leave_backups,
             mirror=_mirror(config.mirror),
         ),
         upstream=UpstreamRules(
@@ -859,6 +870,7 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             reuse_always=upstream.reuse == "always",
             resolve=config.resolve,
             family=config.family,
+            tcp_keepalive=_tcp_keepalive(config.tcp_keepalive),
         ),
         queue=_queue(config.queue),
         affinity=affinity,

@@ -122,6 +122,26 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "forwarding.proxy_protocol_from: has no effect: proxy_protocol is off   [W72]",
     ),
     (
+        {
+            "listeners": {"web": {"address": "unix:/run/lb.sock", "tcp_keepalive": True}},
+            "pools": APP,
+            "routes": TO_APP,
+        },
+        "listeners.web.tcp_keepalive: has no effect: there are unix sockets alone, whose peers cannot go unnoticed   [W78]",
+    ),
+    (
+        {
+            "listeners": WEB,
+            "pools": {"app": {"backends": ["unix:/run/a.sock"], "tcp_keepalive": {"idle_s": 5}}},
+            "routes": TO_APP,
+        },
+        "pools.app.tcp_keepalive: has no effect: there are unix sockets alone, whose peers cannot go unnoticed   [W78]",
+    ),
+    (
+        {"backends": FOUR, "leave_backups": True},
+        "leave_backups: has no effect: the pool has no backups beside other backends   [W79]",
+    ),
+    (
         {"forwarding": {"proxy_protocol": "trusted", "proxy_protocol_from": ["0.0.0.0/0"]}},
         "forwarding.proxy_protocol_from: 0.0.0.0/0 is everybody: each client can say to be anybody   [W10]",
     ),

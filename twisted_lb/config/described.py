@@ -27,6 +27,7 @@ from twisted_lb.config.pools import (
     refuse_twice_in_a_list,
 )
 from twisted_lb.config.routes import AskConfig, ForwardingConfig, RouteConfig, protocols
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.core.backend import BackendSpec
 
@@ -83,6 +84,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     forwarding: ForwardingConfig = ForwardingConfig()
 
     @field_validator("upgrades")

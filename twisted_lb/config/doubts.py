@@ -34,9 +34,10 @@ from twisted_lb.config.sessions import (
     takes_sessions,
 )
 from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig
 from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig
-from twisted_lb.core.address import TcpAddress, is_name
+from twisted_lb.core.address import TcpAddress, UnixAddress, is_name
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.pickers.by_prefix import PrefixPolicy
 from twisted_lb.core.prompt_cache import BLOCK_COSTS_BYTES
@@ -115,6 +116,8 @@ CODES: Final = {
     "W73": 'A key of a route or a listener has no effect: its connections are carried as they are (`protocol = "tcp"`, `sni`).',
     "W74": "TLS goes inside TLS: a route passes it on to a pool with `tls`.",
     "W75": "A route by `sni` is for nobody: no listener speaks TLS or carries TCP.",
+    "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
+    "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
 }
 
 
@@ -149,28 +152,8 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     """
     objects = objects_of(config)
     ways = _Ways(config, objects)
-    default_pools = {name: one.default_pool or DEFAULT for name, one in objects.listeners.items()}
-    of_sessions = pools_of_sessions(config.routes, objects.listeners, default_pools)
     yield from ways.doubts()
-    for name, pool in objects.pools.items():
-        yield from _of_checks(_home(config.pools, "pools", name), pool)
-        yield from _of_retries(_home(config.pools, "pools", name), pool)
-        yield from _of_waits(_home(config.pools, "pools", name), config.pools.get(name, config).retry, pool)
-        yield from _of_hedging(_home(config.pools, "pools", name), pool)
-        yield from _of_order(_home(config.pools, "pools", name), pool)
-        yield from _of_levels(_home(config.pools, "pools", name), pool)
-        yield from _of_panic(_home(config.pools, "pools", name), pool)
-        yield from _of_policy(config, name, pool)
-        yield from _of_cost(config, name, objects)
-        yield from _of_prefix(config, name, pool)
-        yield from _of_abandoned(config, name, pool)
-        yield from _of_profile(config, name, pool)
-        yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
-        yield from _of_affinity(config, name, pool)
-        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
-        yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
-        yield from _of_ejection(_home(config.pools, "pools", name), pool)
-        yield from _of_mirror(("pools", name, "mirror"), pool, objects)
+    yield from _of_pools(config, objects)
     yield from _of_same_cookies(config, objects)
     yield from _of_unused_checks(config)
     for index, route in enumerate(config.routes):
@@ -191,10 +174,10 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_trust(_home(config.listeners, "listeners", name), listener)
         yield from _of_limits(_home(config.listeners, "listeners", name), listener)
         yield from _of_tls(home_of_listener(config, name), listener)
-        if listener.protocol == "tcp":
-            said = config.listeners.get(name, config)
-            for key in idle_keys(said, of_listener=True):
-                yield Doubt("W73", (*home_of_listener(config, name), *key), 'has no effect: protocol = "tcp"')
+        said = config.listeners.get(name, config)
+        for key in idle_keys(said, of_listener=True) if listener.protocol == "tcp" else ():
+            yield Doubt("W73", (*home_of_listener(config, name), *key), 'has no effect: protocol = "tcp"')
+    yield from _of_tcp_keepalive(config)
     if listening:
         yield from _of_unsaid_listener(config)
     yield from _of_room(config, objects, descriptors, room)
@@ -205,6 +188,34 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         for loop in loops(config, objects)
         if not loop.sure
     )
+
+
+def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
+    """What is doubtful about each pool by itself."""
+    default_pools = {name: one.default_pool or DEFAULT for name, one in objects.listeners.items()}
+    of_sessions = pools_of_sessions(config.routes, objects.listeners, default_pools)
+    for name, pool in objects.pools.items():
+        yield from _of_checks(_home(config.pools, "pools", name), pool)
+        yield from _of_retries(_home(config.pools, "pools", name), pool)
+        yield from _of_waits(_home(config.pools, "pools", name), config.pools.get(name, config).retry, pool)
+        yield from _of_hedging(_home(config.pools, "pools", name), pool)
+        yield from _of_order(_home(config.pools, "pools", name), pool)
+        yield from _of_levels(_home(config.pools, "pools", name), pool)
+        yield from _of_panic(_home(config.pools, "pools", name), pool)
+        yield from _of_policy(config, name, pool)
+        yield from _of_cost(config, name, objects)
+        yield from _of_prefix(config, name, pool)
+        yield from _of_abandoned(config, name, pool)
+        yield from _of_profile(config, name, pool)
+        yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
+        yield from _of_affinity(config, name, pool)
+        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
+        yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
+        yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        yield from _of_severing(
+            _home(config.pools, "pools", name), config.pools.get(name, config).model_fields_set, pool
+        )
+        yield from _of_mirror(("pools", name, "mirror"), pool, objects)
 
 
 def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
@@ -635,6 +646,28 @@ def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
                 yield Doubt("W10", (*home, key), f"{network} is everybody: each client can say to be anybody")
     if trust.proxy_protocol_from and trust.proxy_protocol == "off":
         yield Doubt("W72", (*home, "proxy_protocol_from"), "has no effect: proxy_protocol is off")
+
+
+def _of_severing(path: KeyPath, said: set[str], pool: PoolConfig) -> Iterator[Doubt]:
+    """What cuts tunnels, and never will: what is said of the pool itself, since the defaults may be for others."""
+    several = pool.targets is not None or len({bool(one.backup) for one in pool.backends}) > 1
+    if pool.leave_backups and "leave_backups" in said and not several:
+        yield Doubt("W79", (*path, "leave_backups"), "has no effect: the pool has no backups beside other backends")
+
+
+def _of_tcp_keepalive(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """What is asked of unix sockets alone, by their own tables; the defaults' is for whoever has others."""
+    places: list[tuple[KeyPath, TcpKeepaliveConfig, bool]] = [
+        (("listeners", name), one.tcp_keepalive, all(address.path for address in one.addresses))
+        for name, one in config.listeners.items()
+    ]
+    for name, pool in config.pools.items():
+        unix = all(isinstance(one.address, UnixAddress) for one in pool.backends)
+        places.append((("pools", name), pool.tcp_keepalive, unix and pool.targets is None))
+    for place, keepalive, unix in places:
+        if unix and keepalive.on:
+            text = "has no effect: there are unix sockets alone, whose peers cannot go unnoticed"
+            yield Doubt("W78", (*place, "tcp_keepalive"), text)
 
 
 def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:

@@ -10,6 +10,7 @@ from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_o
 from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
 
@@ -138,6 +139,7 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
         "`.well-known/acme-challenge` there is served to anybody, on any host, before routes, `deny` and redirects.",
     )
     tls: TlsConfig = TlsConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
     limits: ClientLimitsConfig = ClientLimitsConfig()
 

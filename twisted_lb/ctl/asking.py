@@ -179,7 +179,9 @@ def _surroundings(told: Answer) -> str:
     named_parts = (("client", "client"), ("listener", "listener"), ("route", "route"), ("pool", "pool"))
     said = [f"{label} {text_of(told, key)}" for label, key in named_parts if told.get(key)]
     over = text_of(part(told, "tls"), "text")
-    return " · ".join([*said, *([f"over {over}"] if over else [])])
+    before = text_of(part(told, "proxy"), "text")
+    said += [f"over {over}"] if over else []
+    return " · ".join([*said, *([f"told by its proxy: {before}"] if before else [])])
 
 
 def _attempt(at: int, one: Answer, told: Answer, *, last: bool) -> list[Cell]:

@@ -7,12 +7,12 @@ certificates, and TLS, unless that is somebody else's to end. Each stage is boun
 import _socket
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.handshake_counts import Failure
@@ -24,6 +24,7 @@ from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
+from twisted_lb.net.proxied import told_by
 from twisted_lb.net.secured import Secured
 from twisted_lb.net.session import Session
 from twisted_lb.net.session_table import Way
@@ -48,20 +49,27 @@ _MOST_WAITING_BYTES: Final = 65536
 _log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame to learn it from
 
 
+class Build(Protocol):
+    """What makes the protocol of a connection that has arrived."""
+
+    def __call__(self, secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
+        """It is told what TLS has agreed on, None: it came in the clear; and what is known then of one that did, None for nothing."""
+
+
 class Arrivals:
     """The arrivals of one listener's connections, by the rules of its frontend as they are when each begins. `build` makes the protocol
-    of one that has arrived, and is told what TLS has agreed on; None: it came in the clear.
+    of one that has arrived.
     """
 
     def __init__(
         self,
         frontend: Frontend,
         poller: Poller,
-        build: Callable[[Secured | None], StreamProtocol],
+        build: Build,
     ) -> None:
         self.frontend: Final = frontend
         self.poller: Final = poller
-        self.build: Final[Callable[[Secured | None], StreamProtocol]] = build
+        self.build: Final = build
 
     @property
     def staged(self) -> bool:
@@ -85,7 +93,7 @@ class Arrival(Pollable):
 
     __slots__ = (
         "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_key", "_lingering", "_peer",
-        "_port_name", "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
+        "_port_name", "_proxied", "_received", "_secured", "_sock", "_told", "_transport", "_waits_for_proxy",
     )  # fmt: skip
 
     def __init__(self, arrivals: Arrivals, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
@@ -103,6 +111,7 @@ class Arrival(Pollable):
         self._handshaking: bool = False
         self._waits_for_proxy: bool = False
         self._proxied: ProxyHeader | None = None
+        self._told: ToldByProxy | None = None
         self._hello: ClientHello | None = None
         self._secured: Secured | None = None
         self._transport: Transport | None = None  # once it has the descriptor
@@ -195,6 +204,7 @@ class Arrival(Pollable):
     def _go_by(self, header: ProxyHeader) -> None:
         """The client is who the header names."""
         self._proxied = header
+        self._told = told_by(header)
         if header.source:
             self._family = socket.AF_INET6 if ":" in header.source else socket.AF_INET
             self._peer = (header.source, header.source_port)
@@ -276,7 +286,7 @@ class Arrival(Pollable):
             family=self._family,
         )
         self._say_host(transport)
-        self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls)
+        self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls, self._told)
         received = self._received
         self._received = b""
         arrivals.poller.change(self._fd, READ | PEER_CLOSED)
@@ -290,6 +300,7 @@ class Arrival(Pollable):
         secured.complete()
         agreed = secured.agreed
         self._frontend.handshaken.succeeded(agreed.version, agreed.cipher, resumed=agreed.resumed)
+        self._frontend.agreeing = True
         self._leave()
         transport.take_over(self._protocol(secured), b"")
 
@@ -329,7 +340,7 @@ class Arrival(Pollable):
         return self._arrivals.build(secured) if way is None else self._session(secured, name, way)
 
     def _session(self, secured: Secured | None, server_name: str, way: Way) -> StreamProtocol:
-        return Session(self._frontend, secured, server_name, way)
+        return Session(self._frontend, secured, server_name, way, None if secured is not None else self._agreed)
 
     def _hand_over(self, server_name: str = "", way: Way | None = None) -> None:
         """Everything is known, and nothing is secured. `way`: where the name in the ClientHello leads, which stays as it is."""
@@ -341,8 +352,17 @@ class Arrival(Pollable):
         self._received = b""
         self._leave()
         self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
-        protocol = self._arrivals.build(None) if way is None else self._session(None, server_name, way)
+        agreed = self._agreed
+        if agreed is not None:
+            self._frontend.agreeing = True
+        protocol = self._arrivals.build(None, agreed) if way is None else self._session(None, server_name, way)
         transport.take_over(protocol, received)
+
+    @property
+    def _agreed(self) -> Agreed | None:
+        """What is known of it in the clear: what a header has told."""
+        told = self._told
+        return None if told is None else Agreed("", "", told=told)
 
     def _answer_http(self) -> None:
         """Plain HTTP on a port for TLS: say so, in words that its client understands."""
@@ -351,7 +371,9 @@ class Arrival(Pollable):
         self._say("it speaks HTTP without TLS")
         address = self._address()
         client = frontend.client_at(address, b"http", self._port_name)
-        self._write(frontend.plain_on_tls(Claim(address, self._received).over(client, self._peer_port())))
+        claim = Claim(address, self._received).over(client, self._peer_port())
+        claim.agreed = self._agreed
+        self._write(frontend.plain_on_tls(claim))
         self._finish()
 
     def _alert(self, description: int, failure: Failure, reason: str) -> None:

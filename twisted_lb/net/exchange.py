@@ -544,14 +544,14 @@ class Exchange(Hedgeable):
         self._drop(outcome, detail)
         return reply
 
-    def cancel(self) -> None:
+    def cancel(self, detail: str = "") -> None:
         """The exchange is cancelled by us; the client side sees to its connection, unless it has given it away (tunnel)."""
         relay = self._relay
         if relay is None or self.over:
-            self._drop(Outcome.CANCELLED)
+            self._drop(Outcome.CANCELLED, detail)
         else:
             relay.cut()
-            self._left_relay(relay, Outcome.CANCELLED)
+            self._left_relay(relay, Outcome.CANCELLED, detail)
 
     def tell_good_bye(self) -> None:
         """The process is about to end: both ends of a WebSocket are told (close frame), as long as there is time."""
@@ -1138,7 +1138,7 @@ class Exchange(Hedgeable):
         else:
             self._left_relay(relay, Outcome.CLIENT_GONE if client_gone else _OK)
 
-    def _left_relay(self, relay: Relay, outcome: Outcome) -> None:
+    def _left_relay(self, relay: Relay, outcome: Outcome, detail: str = "") -> None:
         self.request_bytes += relay.bytes_up
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now
@@ -1146,7 +1146,7 @@ class Exchange(Hedgeable):
         if (backend := self.backend) is not None:
             backend.tunnels -= 1
         self._end()
-        self._settle(outcome, "")
+        self._settle(outcome, detail)
         self._tell_end()
 
     # Pauses, and ends.
@@ -1282,7 +1282,7 @@ class Exchange(Hedgeable):
             return
         plain = notes.plain(flow, lease)
         plain.client = client.address
-        plain.agreed = None if frontend.serving is None else self.client.agreed
+        plain.agreed = self.client.agreed if frontend.agreeing else None
         plain.method = head.method
         plain.target = head.target
         request_id = self.request_id

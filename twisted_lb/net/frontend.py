@@ -115,6 +115,8 @@ class Frontend:
         self.serving: Serving | None = None
         self.tcp: bool = False
         self.sessions: SessionTable | None = None
+        # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
+        self.agreeing: bool = False
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False
@@ -434,6 +436,13 @@ class Frontend:
         for client in list(self.clients):
             if client.at() is backend and (tunnels or not client.relayed()):
                 client.kill(why)
+
+    def cut_relayed_at(self, backend: Backend, why: str) -> int:
+        """Cut the clients off whose tunnels lead to this backend, and no others; how many there were: O(clients)."""
+        cut = [client for client in self.clients if client.relayed() and client.at() is backend]
+        for client in cut:
+            client.kill(why)
+        return len(cut)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"

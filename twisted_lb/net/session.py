@@ -54,13 +54,18 @@ class Session(Requester, Receiver, Speaker):
     """
 
     __slots__ = (
-        "_attempts", "_client_ended", "_cluster", "_connection", "_flow", "_frontend", "_held", "_over", "_pause",
+        "_agreed", "_attempts", "_client_ended", "_cluster", "_connection", "_flow", "_frontend", "_held", "_over", "_pause",
         "_paused", "_refusal", "_relay", "_route", "_secured", "_server_name", "_started", "_unread", "_way", "began_at", "bytes_down",
         "bytes_up", "queued_behind", "queued_s", "request_id",
     )  # fmt: skip
 
     def __init__(
-        self, frontend: Frontend, secured: Secured | None = None, server_name: str = "", way: Way | None = None
+        self,
+        frontend: Frontend,
+        secured: Secured | None = None,
+        server_name: str = "",
+        way: Way | None = None,
+        agreed: Agreed | None = None,
     ) -> None:
         self.began_at: Final[float] = frontend.clock.now
         self.request_id: Final[bytes] = frontend.runtime.new_id()
@@ -70,6 +75,8 @@ class Session(Requester, Receiver, Speaker):
         self.bytes_down: int = 0
         self._frontend: Final = frontend
         self._secured: Final = secured  # by our own TLS, and how
+        # That, and what a PROXY header has told.
+        self._agreed: Final[Agreed | None] = agreed if secured is None else secured.agreed
         self._server_name: Final = server_name
         self._way: Way | None = way
         self._connection: Final = ClientConnection(frontend, self)
@@ -190,10 +197,6 @@ class Session(Requester, Receiver, Speaker):
     @property
     def _target(self) -> bytes:
         return self._server_name.encode("ascii", "replace")
-
-    @property
-    def _agreed(self) -> Agreed | None:
-        return None if self._secured is None else self._secured.agreed
 
     def _ask(self, route: Route) -> Ask:
         """What the session asks of its pool: by its client, for all that goes by keys."""

@@ -16,6 +16,7 @@ from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import DeadlineField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
@@ -239,6 +240,7 @@ class UpstreamRules:
     was not seen to close kept connections early. `limits` are those of the heads of responses.
 
     `resolve` and `family` say what is made of names, for backends that do not say it themselves; see `core/endpoints.py`.
+    `tcp_keepalive`: how a new connection has the kernel ask a silent backend whether it is there; None: not at all.
     """
 
     def __init__(
@@ -254,6 +256,7 @@ class UpstreamRules:
         reuse_always: bool = False,
         resolve: str,
         family: str,
+        tcp_keepalive: TcpKeepalive | None = None,
     ) -> None:
         self.connect_s: Final = connect_s
         self.limits: Final = limits
@@ -265,3 +268,4 @@ class UpstreamRules:
         self.reuse_always: Final = reuse_always
         self.resolve: Final = resolve
         self.family: Final = family
+        self.tcp_keepalive: Final = tcp_keepalive
