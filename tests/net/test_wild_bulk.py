@@ -63,6 +63,8 @@ class Side:
             self.gone = True
 
     def _sip(self) -> None:
+        if self.done:
+            return
         try:
             if not self.peer.sip(SIP_BYTES):
                 self.peer.closed = True

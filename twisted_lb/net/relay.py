@@ -198,14 +198,15 @@ class _Delivery:
         self.transport: Final = transport
         self._clock: Final = clock
         self._deadlines: Final = deadlines
-        self._deadline: Final = Deadline(self._look)
+        self._deadline: Final = Deadline(self.look)
         now = clock.now
         self._ends_at: Final[float] = now + most_s
         self._due: float = now + DELIVERY_S
         self._backlog: int = UNKNOWN
-        self._look()
+        self.look()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look how much is left to be taken."""
         backlog, now = self.transport.backlog(), self._clock.now
         if 0 <= backlog < self._backlog:
             self._due = now + DELIVERY_S
@@ -338,8 +339,9 @@ class Relay:
         """Half-close: one end will say no more, and the other is told, unless it has ended too."""
         other = self._other(source)
         if self._over:
-            return
-        if source.truncated:
+            if self._delivery is not None and self._delivery.transport is source.transport:
+                self._delivery.look()
+        elif source.truncated:
             self._cut_by(source, f"the {self._name(source)} closed TLS without close_notify")
         elif other.ended and not other.paused:
             self._end(_OK)
