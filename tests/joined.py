@@ -75,7 +75,13 @@ class Joined(Owner):
     """A client and a backend, over real transports, and a relay between them."""
 
     def __init__(
-        self, *, from_client: bytes = b"", from_backend: bytes = b"", client_ended: bool = False, most_pipes: int = 0
+        self,
+        *,
+        from_client: bytes = b"",
+        from_backend: bytes = b"",
+        client_ended: bool = False,
+        most_pipes: int = 0,
+        websocket: bool = False,
     ) -> None:
         super().__init__()
         self.world = World()
@@ -90,6 +96,7 @@ class Joined(Owner):
             idle_s=IDLE_S,
             half_open_s=HALF_OPEN_S,
             pipes=self.pipes,
+            websocket=websocket,
             clock=self.world.runtime.clock,
             deadlines=self.world.deadlines,
         )

@@ -1,6 +1,7 @@
 """Bulk through a relay by splice: the kernel moves it, and all else is as if it were read and written."""
 
 import contextlib
+import os
 import socket
 
 import pytest
@@ -29,9 +30,9 @@ def stream(at: int, size: int) -> bytes:
 class Bulk(Joined):
     """A relay whose two directions are spliced from the beginning, or from `enter` on."""
 
-    def __init__(self, *, most_pipes: int = 4, enter: bool = True) -> None:
+    def __init__(self, *, most_pipes: int = 4, enter: bool = True, websocket: bool = False) -> None:
         self.descriptors = open_descriptors()
-        super().__init__(most_pipes=most_pipes)
+        super().__init__(most_pipes=most_pipes, websocket=websocket)
         self.begin()
         self.sent = {self.client: 0, self.backend: 0}
         if enter:
@@ -310,6 +311,13 @@ def test_who_gets_no_pipe_copies(bulk):
     assert one.pipes.in_use == 0
 
 
+def test_where_frames_are_counted_nothing_is_spliced(bulk):
+    one = bulk(websocket=True)
+    one.near[0].protocol.dataReceived(b"\x00" * RECEIVE_BYTES)
+    one.backend.read()
+    assert one.pipes.in_use == 0
+
+
 def test_of_two_directions_one_may_have_the_last_pipe(bulk):
     one = bulk(most_pipes=1)
     for _ in range(20):
@@ -511,6 +519,30 @@ def test_to_write_there_while_it_is_empty_is_none(line):
     line.sink.write(b"between")
     line.far.send(b"y" * 20_000)
     assert line.read() == b"x" * 20_000 + b"between" + b"y" * 20_000
+
+
+class Kernel:
+    """A socket of a kernel in memory."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.fileno = sock.fileno
+        self.read, self.write, self.writev = os.read, os.write, os.writev
+
+    def read_slowly(self, fd: int, most: int) -> bytes:
+        return os.read(fd, min(most, 10))
+
+
+def test_a_socket_that_no_kernel_knows_is_not_spliced():
+    loop = Loop("epoll")
+    (one, far), (other, end) = stream_pair(), stream_pair()
+    kernel = Kernel(other)
+    kernel.read = kernel.read_slowly
+    source, sink = Transport(loop.poller, one), Transport(loop.poller, kernel)
+    assert not source.splice_to(sink, Pipes(), lambda _: None)
+    assert not sink.splice_to(source, Pipes(), lambda _: None)
+    for sock in (one, far, other, end):
+        sock.close()
+    loop.poller.stop()
 
 
 def test_who_does_something_with_the_bytes_is_not_spliced():

@@ -425,7 +425,9 @@ class Transport(Pollable, StreamTransport):
         It ends by itself as soon as little comes at a time, or when there is no more to come, and the protocol hears of the rest as
         ever. Nobody else writes there meanwhile.
         """
-        if self._splicing is not None or sink.unsent or not (self.splices and sink.splices and sink.takes_pieces):
+        if self._splicing is not None or sink.unsent or sink._pipe is not None:
+            return False
+        if not (self.splices and sink.splices and sink.takes_pieces):
             return False
         pipe = pipes.take(self._poller.clock.now, sink._give_pipe_back)
         if pipe is None:
