@@ -196,6 +196,17 @@ def test_a_backend_that_resets_has_cut_it_short_and_the_client_sees_that(make):
     assert world.record[0].usable, "one of them takes nobody out"
 
 
+def test_a_backend_that_resets_behind_its_close_frame_has_cut_nothing(make):
+    records = []
+    world = make(observers=(records.append,))
+    client, backend = tunnel(world)
+    backend.send(HELLO + b"\x88\x02\x03\xe8")
+    backend.reset()
+    assert client.read() == HELLO + b"\x88\x02\x03\xe8"
+    assert (client.closed, client.was_reset) == (True, False)
+    assert [(record.outcome.name, record.detail) for record in records] == [("OK", "")]
+
+
 def test_a_process_that_ends_does_not_wait_for_who_is_sent_the_rest(make):
     world = make(upgrades=["chess"])
     client, backend = plain_tunnel(world)
@@ -464,4 +475,18 @@ def test_a_client_that_ends_tls_without_a_word_is_gone_and_its_backend_sees_that
         got += backend.read()
     assert (got, backend.closed) == (b"\x82\x84maskhalf", False)
     assert [record.outcome.name for record in records] == ["CLIENT_GONE"]
+    world.close()
+
+
+def test_behind_a_close_frame_that_is_an_end_like_any_other():
+    records = []
+    world = World(side="tls", observers=(records.append,))
+    client, backend = tunnel(world)
+    good_bye = b"\x88\x82mask" + bytes(a ^ b for a, b in zip(b"\x03\xe8", b"ma", strict=True))
+    client.send(good_bye)
+    client.sock.shutdown(socket.SHUT_WR)
+    assert (backend.read(), backend.closed) == (good_bye, True)
+    backend.shut()
+    client.read()
+    assert [record.outcome.name for record in records] == ["OK"]
     world.close()

@@ -341,7 +341,7 @@ class Relay:
         if self._over:
             if self._delivery is not None and self._delivery.transport is source.transport:
                 self._delivery.look()
-        elif source.truncated:
+        elif source.truncated and not self._has_closed(source):
             self._cut_by(source, f"the {self._name(source)} closed TLS without close_notify")
         elif other.ended and not other.paused:
             self._end(_OK)
@@ -359,6 +359,11 @@ class Relay:
         deadline = self._deadline
         if deadline.due != NEVER:
             self._deadlines.arm(deadline, min(deadline.due, self._clock.now + self._half_open_s))
+
+    def _has_closed(self, source: _End) -> bool:
+        """Whether it has sent its close frame: RFC 6455 5.5.1 has it say nothing after that, however its connection ends."""
+        frames = self._other(source).frames
+        return frames is not None and frames.closed and frames.between
 
     def _name(self, end: _End) -> str:
         return "client" if end is self._client else "backend"
@@ -379,7 +384,7 @@ class Relay:
             if source.held:
                 self._client.transport.write(source.held)
                 source.held = b""
-            if source.ended or reason.check(ConnectionDone):
+            if source.ended or self._has_closed(source) or reason.check(ConnectionDone):
                 # What it had to say is here, whatever became of the rest of what it was sent.
                 self._end(_OK)
             else:
