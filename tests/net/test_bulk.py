@@ -469,6 +469,18 @@ def fill(line: Line) -> int:
     return sent
 
 
+def test_an_urgent_byte_holds_nothing_up(line):
+    """Splice stops before it, again and again; reading leaves it out, as it ever does."""
+    if line.far.family != socket.AF_INET:
+        pytest.skip("a thing of TCP")
+    line.far.send(b"x" * 20_000)
+    got = line.read()
+    line.far.send(b"y" * 20_000 + b"!", socket.MSG_OOB)
+    line.far.send(b"z" * 20_000)
+    got += line.read() + line.source.protocol.data
+    assert sorted(got) == sorted(b"x" * 20_000 + b"y" * 20_000 + b"z" * 20_000)
+
+
 @pytest.mark.parametrize("how", ["loseConnection", "loseWriteConnection"])
 def test_a_close_waits_for_what_is_in_the_pipe(line, how):
     line.sink.registerProducer(line.source, True)

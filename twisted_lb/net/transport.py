@@ -453,8 +453,9 @@ class Transport(Pollable, StreamTransport):
         try:
             moved = pipe.fill(self._fd, most, poller.clock.now)
         except (BlockingIOError, InterruptedError):
-            if pipe.held:
-                sink._stop_producer()  # it is full: in it each packet may take a place of its own
+            if not pipe.held:
+                return False  # nothing is there, or a byte that is urgent (MSG_OOB), which only reading leaves behind
+            sink._stop_producer()  # it is full: in it each packet may take a place of its own
             return True
         except OSError as error:
             if error.errno == errno.EINVAL and not pipe.held:
