@@ -73,6 +73,7 @@ COMPILED = sorted(
                 "own_answers",
                 "path_edit",
                 "peeking",
+                "pipes",
                 "poller",
                 "proxied",
                 "reactor_poller",

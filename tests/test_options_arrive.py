@@ -172,6 +172,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     # Of the backend, which sends nothing, and of the client, which takes nothing.
     ("timeouts.response_idle_s", 26.0, lambda p: (p.route.response_idle_s, p.client.taking_idle_s), (26.0, 26.0)),
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
+    ("timeouts.half_open_s", 27.5, lambda p: p.route.half_open_s, None),
     ("timeouts.connect_s", 28.0, lambda p: p.upstream.connect_s, None),
     ("timeouts.drain_s", 0.25, lambda p: p.plan.drain_s, None),
     ("timeouts.tunnel_drain_s", 1.25, lambda p: p.plan.tunnel_drain_s, None),

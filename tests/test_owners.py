@@ -90,6 +90,10 @@ PARTS = {
 
 # What a test or a benchmark makes by hand, beside the tests of the part itself.
 BY_HAND = {
+    "twisted_lb.net.relay.Relay": {
+        "tests/joined.py": "over real transports, on time that the test moves",
+        "benchmarks/tunnels.py": "between a sender and a reader, and nothing else",
+    },
     "twisted_lb.data_plane.DataPlane": {
         "tests/world.py": "over real transports, on time that the test moves",
         "benchmarks/micro/subjects.py": "over sockets of the unix family",

@@ -693,6 +693,7 @@ class DataPlane:
         self._ticking.stop()
         for cluster in clusters:
             cluster.close_all()
+        self.runtime.pipes.close()
         self.leaving.forget()
         if self._brief_log is not None:
             self._brief_log.tick(NEVER)

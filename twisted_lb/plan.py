@@ -746,6 +746,7 @@ def _route_rules(
         attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
+        half_open_s=timeouts.half_open_s,
         retries=retry,
         hedges=pool is not None and retry.more_attempts > 0 and pool.hedge.on,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,

@@ -94,6 +94,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "timeouts.deadline_s": (1.0, 2.0),
     "timeouts.deadline_header": ("X-A", "X-B"),
     "timeouts.tunnel_idle_s": (1.0, 2.0),
+    "timeouts.half_open_s": (1.0, 2.0),
     "limits.replay_body_bytes": (1, 2),
     "limits.body_bytes": (1, 2),
     "forwarding.forwarded": (True, True),

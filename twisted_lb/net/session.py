@@ -41,7 +41,6 @@ from twisted_lb.net.waits import Wait
 TCP: Final = b"TCP"
 _SCHEME: Final = b"tcp"
 _BY_CLIENT: Final = RequestKey(RateKey.CLIENT)
-_OK: Final = Outcome.OK
 
 
 @mypyc_attr(free_list_len=1)
@@ -341,6 +340,8 @@ class Session(Requester, Receiver, Speaker):
             Leg(transport, held, self.connectionLost, self._close, ended=self._client_ended),
             upstream.release(b""),
             idle_s=rules.tunnel_idle_s,
+            half_open_s=rules.half_open_s,
+            pipes=self._frontend.runtime.pipes,
             clock=self._frontend.clock,
             deadlines=self._frontend.deadlines,
         )
@@ -360,10 +361,10 @@ class Session(Requester, Receiver, Speaker):
         self._tell_end()
         self._connection.abort()
 
-    def relay_ended(self, *, client_gone: bool) -> None:
+    def relay_ended(self, outcome: Outcome, cut: str) -> None:
         """See RelayOwner."""
         if not self._over:
-            self._left(Outcome.CLIENT_GONE if client_gone else _OK)
+            self._left(outcome, cut)
 
     def _left(self, outcome: Outcome, detail: str = "") -> None:
         relay = self._relay
@@ -379,11 +380,12 @@ class Session(Requester, Receiver, Speaker):
 
     def _drop(self, outcome: Outcome, detail: str = "") -> None:
         """It ends before a backend has accepted it, or is cut."""
+        if self._relay is not None:
+            self._relay.cut()  # when it is over too: its client may be taking what it was sent
         if self._over or self._attempts is None:
             self._over = True
             return
         if self._relay is not None:
-            self._relay.cut()
             self._left(outcome, detail)
             return
         self._end()

@@ -142,6 +142,7 @@ class RouteRules:
         attempt_s: float = NEVER,
         response_idle_s: float,
         tunnel_idle_s: float,
+        half_open_s: float,
         retries: RetryRules,
         hedges: bool = False,
         body_bytes: int = -1,
@@ -175,6 +176,7 @@ class RouteRules:
         self.attempt_s: Final = attempt_s
         self.response_idle_s: Final = response_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s
+        self.half_open_s: Final = half_open_s
         self.retries: Final = retries
         self.hedges: Final = hedges
         self.body_bytes: Final = body_bytes
