@@ -9,7 +9,7 @@ from house import House
 from twisted_lb.admin.openapi import document
 from twisted_lb.admin.shapes import SHAPES
 from twisted_lb.answers import _ADMIN_STATES, _STATES, decision_json, explained_json, routed_json
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.backend import AdminState
 from twisted_lb.testing import CLOSE
 
@@ -58,6 +58,28 @@ def test_what_tls_has_agreed_on_is_told_field_by_field_and_in_words(house):
         "client_fingerprint": "ab12",
     }
     assert list(told) == list(SHAPES["Agreed"]["properties"])
+
+
+def test_what_a_balancer_in_front_has_told_is_told_field_by_field_and_in_words(house):
+    house.ask(GET)
+    explained = house.plane.explain("mine")
+    assert explained_json(explained)["proxy"] is None
+    told = ToldByProxy(authority="a.test", unique_id="id-1", tls_version="TLSv1.3", client_cn="alice")
+    answer = explained_json(dataclasses.replace(explained, agreed=Agreed("", "", told=told)))
+    assert answer["tls"] is None, "with us the client spoke in the clear"
+    assert answer["proxy"] == {
+        "text": "TLSv1.3 (a.test), certificate CN=alice (not verified), id id-1",
+        "authority": "a.test",
+        "alpn": "",
+        "unique_id": "id-1",
+        "tls_version": "TLSv1.3",
+        "tls_cipher": "",
+        "client_cn": "alice",
+        "client_verified": False,
+        "aws_vpce_id": "",
+        "azure_pel_id": "",
+    }
+    assert list(answer["proxy"]) == list(SHAPES["ToldByProxy"]["properties"])
 
 
 def test_a_decision_has_each_candidate(house):

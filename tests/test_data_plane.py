@@ -16,6 +16,7 @@ from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.record import Record
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.listener import bind_tcp
+from twisted_lb.net.pipes import CAN_SPLICE
 from twisted_lb.plan import DEFAULT, RoutePlan
 from twisted_lb.testing import NEVER_ANSWER, RESET, ScriptedClient, Wait, response
 
@@ -624,6 +625,16 @@ def test_closed_it_ends_what_runs_and_keeps_nothing():
     assert (house.plane.clients, house.plane.exchanges, house.cluster.open) == (0, 0, 0)
     house.wait(5)
     assert house.clock.getDelayedCalls() == []
+
+
+@pytest.mark.skipif(not CAN_SPLICE, reason="there is no splice here")
+def test_closed_it_keeps_no_pipes():
+    house = House()
+    pipes = house.plane.runtime.pipes
+    pipes.give(pipes.take(0.0, lambda: None))
+    assert pipes.idle == 1
+    closed(house)
+    assert (pipes.idle, pipes.in_use) == (0, 0)
 
 
 def test_closed_it_tells_nothing_of_backends_that_are_still_there():

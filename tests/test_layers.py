@@ -66,6 +66,7 @@ MAY_IMPORT = {
             "request_log",
             "routes",
             "self_check",
+            "severing",
             "target_lists",
             "tls",
             "tracing",
@@ -85,6 +86,7 @@ MAY_IMPORT = {
     "self_check": ({"net"}, {"twisted"}),
     "draining": (set(), {"twisted"}),
     "leaving": ({"core", "net"}, {"twisted"}),
+    "severing": ({"core", "net"}, set()),
     # What users put into their applications, and may copy.
     "report": (set(), set()),
     "reload": ({"admin", "config", "errors", "plan", "plan_diff"}, {"twisted"}),

@@ -11,11 +11,20 @@ from twisted_lb.core.events import PanicBegan
 from twisted_lb.core.levels import Census, spread
 from twisted_lb.core.weighing import SlowStart
 from twisted_lb.plan import DEFAULT, plan_of
-from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient, Wait, response
+from twisted_lb.testing import (
+    NEVER_ANSWER,
+    Balanced,
+    HeapClock,
+    MemoryNetwork,
+    ScriptedBackend,
+    ScriptedClient,
+    Wait,
+    response,
+)
 
 DOC = (Path(__file__).parent.parent / "docs" / "levels.md").read_text()
 TOML = re.findall(r"```toml\n(.*?)```", DOC, re.DOTALL)
-WEIGHTS, SLOW, PRIORITIES, BACKUPS, PANIC = range(len(TOML))
+WEIGHTS, SLOW, PRIORITIES, BACKUPS, TUNNELS, PANIC = range(len(TOML))
 UNCHECKED = "[health_check]\ninterval_s = 0\n"
 
 
@@ -91,6 +100,40 @@ def test_a_backup_takes_over_and_is_left_when_the_primary_returns(tmp_path):
     assert set(town.ask(6)) == {"10.0.0.1:8000", "10.0.0.2:8000"}
     assert [str(event) for event in town.balanced.events if "uses" in str(event)][-1] == "pool default uses level 0"
     assert all(record.status == 200 for record in town.balanced.records), "nobody has noticed"
+
+
+OFFER = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+
+
+def switched(town):
+    """A client with a tunnel."""
+    client = ScriptedClient(town.network, "lb:8080").send(OFFER)
+    town.clock.settle()
+    assert client.take().startswith(b"HTTP/1.1 101 ")
+    return client
+
+
+def test_tunnels_leave_a_backend_that_is_down_and_then_its_backup(tmp_path):
+    town = Town(TOML[TUNNELS], tmp_path)
+    for one in town.hosts.values():
+        one.answer = lambda _: [SWITCH, NEVER_ANSWER]
+    first = switched(town)
+    town.hosts["10.0.0.1:8000"].listener.stop()  # and what is open stays
+    second = switched(town)
+    assert (first.open, second.open) == (True, True)
+    town.clock.advance(0.3)
+    assert (first.open, second.open) == (False, True)
+    town.hosts["10.0.0.1:8000"] = ScriptedBackend(town.network, "10.0.0.1:8000", lambda _: [SWITCH, NEVER_ANSWER])
+    town.clock.advance(3)
+    third = switched(town)
+    town.clock.settle()
+    assert (second.open, third.open) == (False, True)
+    lines = [str(event) for event in town.balanced.events]
+    assert [line for line in lines if "cut" in line] == [
+        "10.0.0.1:8000: a tunnel is cut: its backend is ejected: connection refused",
+        "10.9.0.1:8000: a tunnel is cut: its backend is a backup, and the pool uses level 0 again",
+    ]
 
 
 def fill(town):

@@ -49,6 +49,8 @@ class Places:
         self.settings = self.pool.settings
         self.upstream = self.pool.upstream
         self.checks = self.pool.checks
+        # Of clients and of backends.
+        self.tcp_keepalives = (self.listener.tcp_keepalive, self.upstream.tcp_keepalive)
         # Heads of requests and those of answers.
         self.limits = (self.client.limits, self.upstream.limits)
 
@@ -60,6 +62,8 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("policy", "rand", lambda p: p.pool.policy.policy, POLICIES["rand"]),
     ("shadow.policy", "p2c", lambda p: (p.pool.policy.shadow, p.pool.policy.shadow_name), (POLICIES["p2c"], "p2c")),
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
+    ("close_when_down", True, lambda p: p.settings.close_when_down, None),
+    ("leave_backups", True, lambda p: p.settings.leave_backups, None),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
     ("profile", "wsgi", lambda p: p.config.pools[DEFAULT].profile, None),
     ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),
@@ -81,6 +85,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upgrades", ["chess"], lambda p: p.route.upgrades, {b"chess"}),
     ("key", {"header": "X-User"}, lambda p: (p.route.key.kind.value, p.route.key.name), ("header", b"x-user")),
     ("cost", 7, lambda p: p.route.cost.ask(HEAD, b"").cost, None),
+    ("protocol", "tcp", lambda p: p.listener.tcp, True),
     ("acme_webroot", "/tmp", lambda p: p.listener.acme_webroot, None),
     ("client_half_close", "finish", lambda p: p.client.finish_half_closed, True),
     ("error_pages", {"503": __file__}, lambda p: (list(p.client.pages), list(p.route.pages)), ([503], [503])),
@@ -152,6 +157,10 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("tls.strict_sni", True, lambda p: p.serving.choose("elsewhere.test") is None, None),
     ("tls.hosts", {"*.example.com": {"policy": "intermediate"}}, lambda p: p.serving.policy_of("a.example.com").settings.preset,
      "intermediate"),
+    ("tcp_keepalive.on", True, lambda p: [one is not None for one in p.tcp_keepalives], [True, True]),
+    ("tcp_keepalive.idle_s", 300, lambda p: [one.idle_s for one in p.tcp_keepalives], [300, 300]),
+    ("tcp_keepalive.interval_s", 7, lambda p: [one.interval_s for one in p.tcp_keepalives], [7, 7]),
+    ("tcp_keepalive.probes", 3, lambda p: [one.probes for one in p.tcp_keepalives], [3, 3]),
     ("timeouts.handshake_s", 20.75, lambda p: p.listener.arrival.patience_s, None),
     ("timeouts.head_s", 21.0, lambda p: p.client.head_s, None),
     ("timeouts.body_idle_s", 22.0, lambda p: p.client.body_idle_s, None),
@@ -163,6 +172,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     # Of the backend, which sends nothing, and of the client, which takes nothing.
     ("timeouts.response_idle_s", 26.0, lambda p: (p.route.response_idle_s, p.client.taking_idle_s), (26.0, 26.0)),
     ("timeouts.tunnel_idle_s", 27.0, lambda p: p.route.tunnel_idle_s, None),
+    ("timeouts.half_open_s", 27.5, lambda p: p.route.half_open_s, None),
     ("timeouts.connect_s", 28.0, lambda p: p.upstream.connect_s, None),
     ("timeouts.drain_s", 0.25, lambda p: p.plan.drain_s, None),
     ("timeouts.tunnel_drain_s", 1.25, lambda p: p.plan.tunnel_drain_s, None),

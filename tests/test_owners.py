@@ -50,6 +50,7 @@ PARTS = {
         "twisted_lb/net/exchange.py": "of an exchange",
         "twisted_lb/facade.py": "of a program that sends its requests itself",
         "twisted_lb/sim/visits.py": "of a simulated exchange",
+        "twisted_lb/net/session.py": "of a session",
     },
     "twisted_lb.net.http1.Http1": {
         "twisted_lb/data_plane.py": "behind a listener",
@@ -59,13 +60,23 @@ PARTS = {
         "twisted_lb/net/http1.py": "for a client on HTTP/1.1",
         "twisted_lb/net/resource.py": "for a request of twisted.web",
     },
-    "twisted_lb.net.client_connection.ClientConnection": {"twisted_lb/net/http1.py": ""},
+    "twisted_lb.net.client_connection.ClientConnection": {
+        "twisted_lb/net/http1.py": "of HTTP/1.1",
+        "twisted_lb/net/session.py": "of a session",
+    },
+    "twisted_lb.net.session.Session": {
+        "twisted_lb/data_plane.py": "of a listener that carries TCP",
+        "twisted_lb/net/arrival.py": "by the name in a ClientHello",
+    },
     "twisted_lb.wire.http1_reader.Http1Reader": {
         "twisted_lb/net/http1.py": "of a client",
         "twisted_lb/questions.py": "of a request that is asked about, and not sent",
     },
     "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
-    "twisted_lb.net.relay.Relay": {"twisted_lb/net/exchange.py": ""},
+    "twisted_lb.net.relay.Relay": {
+        "twisted_lb/net/exchange.py": "of a tunnel",
+        "twisted_lb/net/session.py": "of a session",
+    },
     "twisted_lb.net.replay.Replay": {
         "twisted_lb/net/exchange.py": "of the request",
         "twisted_lb/net/mirror.py": "for whoever looks at how its copy begins",
@@ -73,16 +84,25 @@ PARTS = {
     "twisted_lb.core.record.Record": {
         "twisted_lb/net/exchange.py": "of an exchange",
         "twisted_lb/net/frontend.py": "of what was refused before there was one",
+        "twisted_lb/net/session.py": "of a session",
     },
 }
 
 # What a test or a benchmark makes by hand, beside the tests of the part itself.
 BY_HAND = {
+    "twisted_lb.net.relay.Relay": {
+        "tests/joined.py": "over real transports, on time that the test moves",
+        "benchmarks/tunnels.py": "between a sender and a reader, and nothing else",
+    },
     "twisted_lb.data_plane.DataPlane": {
         "tests/world.py": "over real transports, on time that the test moves",
         "benchmarks/micro/subjects.py": "over sockets of the unix family",
         "tests/test_target_lists.py": "after a restart, and where nobody follows lists",
         "tests/operated.py": "with an operator, who hears what it says",
+    },
+    "twisted_lb.net.session.Session": {"tests/world.py": "a client that comes without a listener"},
+    "twisted_lb.net.listener.Listener": {
+        "tests/net/test_tcp_keepalive.py": "with what was accepted in the hands of the test"
     },
     "twisted_lb.net.http1.Http1": {
         "tests/world.py": "a client that comes without a listener",
@@ -128,7 +148,7 @@ BY_HAND = {
 READERS = {
     "ArrivalRules": {"Arrival", "Arrivals"},
     "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_Life", "_RequestClient"},
-    "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "answer_for"},
+    "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "Session", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }
 OF = {"arrival_rules": "ArrivalRules", "client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}

@@ -21,6 +21,7 @@ from wires import acknowledged, arrived, stream_pair
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import Address, UnixAddress
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.events import Event
 from twisted_lb.core.outcome import Outcome
@@ -34,6 +35,9 @@ from twisted_lb.net.http1 import Http1
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
+from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.net.transport import Transport
 from twisted_lb.plan import DEFAULT, plan_of
 from twisted_lb.testing.balanced import runtime_of
@@ -285,7 +289,7 @@ class TlsPeer(Peer):
 
 class FakeDial:
     """The network to the backends: `refuse`, `hang` and `fail` hold addresses. What TLS is spoken on a Dialer makes, over unix sockets;
-    `tls` has the contexts of those who answer, by address. `greetings`: those so far.
+    `tls` has the contexts of those who answer, by address. `greetings` and `keepalives`: those so far.
     """
 
     def __init__(self, world: "World") -> None:
@@ -295,6 +299,7 @@ class FakeDial:
         self.fail: dict[str, Outcome] = {}
         self.dialled: list[str] = []
         self.greetings: list[Greeting] = []
+        self.keepalives: list[TcpKeepalive | None] = []
         self.tls: dict[str, ssl.SSLContext] = {}
 
     def dial(
@@ -305,11 +310,13 @@ class FakeDial:
         failed: Callable[[Outcome, str], None],
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Any:
         name = str(address)
         if greeting is not None:
             self.greetings.append(greeting)
         self.dialled.append(name)
+        self.keepalives.append(keepalive)
         attempt = FakeAttempt()
 
         def tell(outcome: Outcome, detail: str) -> None:
@@ -421,16 +428,17 @@ class World:
         self.engine = self.plane.frontends[DEFAULT]
         self.cluster = self.plane.clusters.get(DEFAULT) or next(iter(self.plane.clusters.values()))
         self.pool = self.cluster.pool
-        self.arrivals = Arrivals(
-            self.engine,
-            self.poller,
-            lambda secured: Http1(self.engine) if secured is None else Http1(self.engine, b"https", secured),
-        )
+        self.arrivals = Arrivals(self.engine, self.poller, self._protocol)
         self.scheme = b"https" if side.startswith("tls") else b"http"
         self.serving: Any = Serving() if side.startswith("tls") else None
         self.engine.serving = self.serving
         self._clients: list[Peer] = []
         self._site: Any = None
+
+    def _protocol(self, secured: Secured | None = None, agreed: Agreed | None = None) -> Http1 | Session:
+        if self.engine.tcp:
+            return Session(self.engine, secured, "" if secured is None else secured.server_name, agreed=agreed)
+        return Http1(self.engine, b"http" if secured is None else b"https", secured, agreed)
 
     def _plan(self) -> Any:
         plan = plan_of(settings(self._names, self._options))
@@ -466,7 +474,7 @@ class World:
         near, far = stream_pair()
         if self.serving is not None:
             return self.tls_client(near, TlsPeer(self, far, TlsEnd(client_context())))
-        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else Http1(self.engine)
+        protocol: Any = self._web().buildProtocol(None) if self.side == "resource" else self._protocol()
         Transport(self.poller, near).open(protocol)
         peer = Peer(self, far)
         self._clients.append(peer)

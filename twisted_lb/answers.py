@@ -3,7 +3,7 @@
 from typing import Final
 
 from twisted_lb.core.agent import STATES
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.decision import Candidate, Decision
 from twisted_lb.core.explaining import Explained, ExplainedAttempt
 from twisted_lb.core.standing import Skipped
@@ -71,7 +71,8 @@ def explained_json(explained: Explained) -> Json:
         "local_reply": explained.local_reply,
         "detail": explained.detail,
         "client": explained.client,
-        "tls": None if explained.agreed is None else _agreed(explained.agreed),
+        "tls": None if explained.agreed is None or not explained.agreed.version else _agreed(explained.agreed),
+        "proxy": None if explained.agreed is None or explained.agreed.told is None else _told(explained.agreed.told),
         "listener": explained.listener,
         "route": explained.route or None,
         "pool": explained.pool or None,
@@ -96,6 +97,21 @@ def _agreed(agreed: Agreed) -> Json:
         "resumed": agreed.resumed,
         "client_subject": agreed.subject,
         "client_fingerprint": agreed.fingerprint,
+    }
+
+
+def _told(told: ToldByProxy) -> Json:
+    return {
+        "text": str(told),
+        "authority": told.authority,
+        "alpn": told.alpn,
+        "unique_id": told.unique_id,
+        "tls_version": told.tls_version,
+        "tls_cipher": told.tls_cipher,
+        "client_cn": told.client_cn,
+        "client_verified": told.client_verified,
+        "aws_vpce_id": told.aws_vpce_id,
+        "azure_pel_id": told.azure_pel_id,
     }
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -14,9 +15,10 @@ from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.agent_check import AgentCheck
 from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
-from twisted_lb.core.events import Event, LimitSpared, PoolExhausted
+from twisted_lb.core.events import Event, LevelsShifted, LimitSpared, PoolExhausted
 from twisted_lb.core.exemplars import exemplars_of
 from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
@@ -31,7 +33,7 @@ from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
-from twisted_lb.net.arrival import Arrivals
+from twisted_lb.net.arrival import Arrivals, Build
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
@@ -42,6 +44,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
@@ -49,6 +52,7 @@ from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
 from twisted_lb.self_check import SelfCheck
+from twisted_lb.severing import left_backups, sever_backups, sever_lost
 from twisted_lb.target_lists import Provide, TargetLists, nobody
 from twisted_lb.tls.outgoing import Outgoing
 from twisted_lb.tls.serving import Serving
@@ -299,8 +303,10 @@ class DataPlane:
             listener.start()
 
     def _tick(self) -> None:
+        frontends = self._all_frontends
         for cluster in self.clusters.values():
             cluster.tick()
+            sever_lost(cluster, frontends, self.runtime.clock.now, self._heard_event)
         plan, now = self.plan, self.runtime.clock.read()
         times = plan.drain_s, plan.tunnel_drain_s
         for cluster in self.leaving.tick(now, *times, self.frontends.values(), self.clusters.values()):
@@ -320,6 +326,13 @@ class DataPlane:
         # The first backends of a pool, and the last ones of one that goes, are no news.
         if self._telling and (isinstance(event, LimitSpared) or event.pool in self.clusters):
             self._hear(event)
+            cluster = self.clusters.get(event.pool) if isinstance(event, LevelsShifted) else None
+            if cluster is not None and left_backups(cluster, event):
+                # Behind this turn, which may be that of one of those that are cut.
+                self.runtime.soon(partial(self._leave_backups, cluster))
+
+    def _leave_backups(self, cluster: Cluster) -> None:
+        sever_backups(cluster, self._all_frontends, self.runtime.clock.now, self._heard_event)
 
     # Another generation of the configuration.
 
@@ -505,6 +518,8 @@ class DataPlane:
         frontend.arrival_rules = listener.arrival
         frontend.handshakes.configure(listener.handshakes)
         frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
+        frontend.tcp = listener.tcp
+        frontend.sessions = self.routing.sessions.get(frontend.name)
         frontend.go_by(table)
         frontend.observers = told
         frontend.gate.configure(self._most(listener), listener.connections_per_client)
@@ -524,6 +539,7 @@ class DataPlane:
                 elif owner is not frontend:
                     arrivals = self._arrivals(frontend)
                     listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room, arrivals)
+                listener.keep_alive(self.plan.listeners[name].tcp_keepalive)
                 listeners[name].append(listener)
         self.frontends, self.listeners = frontends, listeners
         for listener, _ in open_.values():
@@ -677,6 +693,7 @@ class DataPlane:
         self._ticking.stop()
         for cluster in clusters:
             cluster.close_all()
+        self.runtime.pipes.close()
         self.leaving.forget()
         if self._brief_log is not None:
             self._brief_log.tick(NEVER)
@@ -818,6 +835,12 @@ def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
     return lambda: build(None)
 
 
-def _secured_builder(frontend: Frontend) -> Callable[[Secured | None], StreamProtocol]:
+def _secured_builder(frontend: Frontend) -> Build:
     """The same for each that has arrived, over TLS or in the clear."""
-    return lambda secured: Http1(frontend, b"http" if secured is None else b"https", secured)
+
+    def build(secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
+        if frontend.tcp:
+            return Session(frontend, secured, "" if secured is None else secured.server_name, agreed=agreed)
+        return Http1(frontend, b"http" if secured is None else b"https", secured, agreed)
+
+    return build

@@ -32,7 +32,9 @@ from twisted_lb.config.pools import AdaptiveConfig, BackendRulesConfig, HedgeCon
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.routes import AnswerConfig, RouteConfig
 from twisted_lb.config.secret import revealed
+from twisted_lb.config.sessions import takes_requests, takes_sessions
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig
 from twisted_lb.config.traces import TracesConfig
 from twisted_lb.config.urgency import BY_ROUTE
 from twisted_lb.core.access import AccessRule, AccessRules
@@ -67,6 +69,7 @@ from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.plan_tls import outgoing_of, outgoing_said, own_certificate, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.flaws import BadCertificate
@@ -123,15 +126,19 @@ class AdmissionPlan:
 
 @dataclass(frozen=True, eq=False)
 class ListenerPlan:
-    """The plan of a listener: where it listens, its rules, the names of its routes in their order, that of the route which
-    takes what none of them does (None: nothing does), how many connections its clients may have (None: as many as there
+    """The plan of a listener: where it listens, its rules, the names of its routes in their order, those of requests and those of
+    sessions (connections that are carried as they are), that of the route which
+    takes what none of them does (None: nothing does), whether it carries TCP, how many connections its clients may have (None: as many as there
     is room for; per client 0: no limit), and what is asked of their requests; whether these are in the access log, or in which
-    form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open. `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
+    form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open; how silent clients are asked
+    whether they are there (None: not at all). `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
     """
 
     rules: ClientRules
     routes: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
     route: str | None = None
+    tcp: bool = False
     addresses: tuple[ListenAddress, ...] = ()
     connections: int | None = None
     connections_per_client: int = 0
@@ -141,6 +148,7 @@ class ListenerPlan:
     acme_webroot: str | None = None
     tls: TlsSettings | None = None
     handshakes: int = 1000
+    tcp_keepalive: TcpKeepalive | None = None
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -160,7 +168,8 @@ class LeadPlan:
 class RoutePlan:
     """The plan of a route: what it takes, and what becomes of that: it goes to a pool, or by weight to one of several (`split_by`: for
     the same one always to the same), and, while those have nobody, to the fallback, or it gets an answer, or 403 where there is
-    neither. `rules` are those that hold for what goes to no pool. `log`: as of a listener, None: as that says. `made_of` is
+    neither. `rules` are those that hold for what goes to no pool. `server_names`: the names of the ClientHello that it takes; `terminates`: their TLS ends
+    here. `log`: as of a listener, None: as that says. `made_of` is
     compared when the next plan is made.
     """
 
@@ -172,6 +181,8 @@ class RoutePlan:
     answer: OwnAnswer | None = None
     admission: AdmissionPlan = AdmissionPlan()
     log: bool | str | None = None
+    server_names: tuple[str, ...] = ()
+    terminates: bool = False
     made_of: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
@@ -280,7 +291,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name, listener in self.listeners.items():
-            wanted = listener.routes if listener.route is None else (*listener.routes, listener.route)
+            named = (*listener.routes, *listener.sessions)
+            wanted = named if listener.route is None else (*named, listener.route)
             for route_name in wanted:
                 if route_name not in self.routes:
                     raise ValueError(f"listener {name}: no route is called {route_name}")
@@ -484,12 +496,15 @@ def _listener(
     pages = _pages(config.error_pages, files, place)
     tls = _tls(config, files, place, own)
     pool = config.default_pool or DEFAULT
-    routes = tuple(one for one, route in objects.routes.items() if not route.listeners or name in route.listeners)
+    routes = tuple(one for one, route in objects.routes.items() if takes_requests(route, name, objects.listeners))
+    sessions = tuple(one for one, route in objects.routes.items() if takes_sessions(route, name, objects.listeners))
     route = _default_route(pool) if pool in objects.to_default else None
     return ListenerPlan(
         rules=_client_rules(config, pages, real_ip=real_ip),
         routes=routes,
+        sessions=sessions,
         route=route,
+        tcp=config.protocol == "tcp",
         addresses=config.addresses,
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
@@ -499,10 +514,12 @@ def _listener(
         acme_webroot=files.folder(config.acme_webroot, (*place, "acme_webroot")) if config.acme_webroot else None,
         tls=tls,
         handshakes=config.limits.handshakes,
+        tcp_keepalive=_tcp_keepalive(config.tcp_keepalive),
         made_of={
             "": config,
             TLS_FILES: said_of(tls),
             "routes": routes,
+            "sessions": sessions,
             "default_route": route,
             "real_ip": real_ip,
             "error_pages": _bytes_of(pages),
@@ -559,6 +576,10 @@ def _arrival(config: ListenerConfig) -> ArrivalRules:
     )
 
 
+def _tcp_keepalive(config: TcpKeepaliveConfig) -> TcpKeepalive | None:
+    return TcpKeepalive(config.idle_s, config.interval_s, config.probes) if config.on else None
+
+
 def _client_rules(config: ListenerConfig, pages: Mapping[int, ErrorPage], *, real_ip: bool) -> ClientRules:
     timeouts, limits = config.timeouts, config.limits
     return ClientRules(
@@ -608,6 +629,8 @@ def _route(
         answer=answer,
         admission=_admission(config, f"route {name}"),
         log=config.log,
+        server_names=config.sni,
+        terminates=config.terminate_tls,
         made_of={
             "": config,
             OF_POOLS: {name: _of_pool(one) for name, one in pools.items()},
@@ -723,6 +746,7 @@ def _route_rules(
         attempt_s=NEVER if timeouts.attempt_s is None else timeouts.attempt_s,
         response_idle_s=timeouts.response_idle_s,
         tunnel_idle_s=timeouts.tunnel_idle_s,
+        half_open_s=timeouts.half_open_s,
         retries=retry,
         hedges=pool is not None and retry.more_attempts > 0 and pool.hedge.on,
         body_bytes=-1 if config.limits.body_bytes is None else config.limits.body_bytes,
@@ -832,6 +856,8 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             panic_percent=config.panic.threshold_percent,
             panic_even_down=config.panic.even_down,
             affinity=None if affinity is None else _affinity_rules(config.affinity, affinity),
+            close_when_down=config.close_when_down,
+            leave_backups=config.leave_backups,
             mirror=_mirror(config.mirror),
         ),
         upstream=UpstreamRules(
@@ -845,6 +871,7 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             reuse_always=upstream.reuse == "always",
             resolve=config.resolve,
             family=config.family,
+            tcp_keepalive=_tcp_keepalive(config.tcp_keepalive),
         ),
         queue=_queue(config.queue),
         affinity=affinity,

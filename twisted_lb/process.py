@@ -10,6 +10,9 @@ from twisted.logger import Logger
 # What the process has open beside connections (about 12: logs, epolls, listeners, the reactor's waker) or opens for a
 # moment: /etc/hosts, an error page.
 _OWN_DESCRIPTORS: Final = 32
+# What bulk goes through may take a 64th of them, and no more than this: pipes (net/pipes.py).
+_PIPE_SHARE: Final = 64
+_PIPE_DESCRIPTORS: Final = 128
 
 # Objects that came and did not go before the young ones are looked through. What serves a connection is freed when the
 # connection ends, by its reference counts (there are no cycles), so looking finds nothing; 700 looks every 70 connections.
@@ -28,7 +31,8 @@ _log = Logger()
 
 def room_for_clients(descriptors: int, backends: int) -> int:
     """How many clients may be connected when each may need a connection to a backend, and each backend a probe."""
-    return max(1, (descriptors - _OWN_DESCRIPTORS - backends) // 2)
+    pipes = min(descriptors // _PIPE_SHARE, _PIPE_DESCRIPTORS)
+    return max(1, (descriptors - _OWN_DESCRIPTORS - pipes - backends) // 2)
 
 
 def descriptor_limit() -> int:

@@ -10,8 +10,10 @@ from twisted_lb.core.decision import Decision
 from twisted_lb.core.explaining import Explained, explained
 from twisted_lb.core.notes import Note, Notes
 from twisted_lb.core.outcome import Refusal, refusal_of
+from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
+from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, told_lines
 from twisted_lb.net.routing import Found
 from twisted_lb.net.runtime import Runtime
@@ -69,6 +71,10 @@ class Routed:
 _OF_NO_REQUEST: Final = (
     "no request was given, so its place is drawn: with a path (path=/x) the key of its route is looked at"
 )
+
+
+_BY_CLIENT: Final = RequestKey(RateKey.CLIENT)
+_TCP: Final = "tcp://"
 
 
 class Questions:
@@ -150,11 +156,16 @@ class Questions:
         listener: str | None = None,
     ) -> Routed:
         """Where a request would go; nothing is sent, counted or charged. `url` is absolute, or a path, for a request that names no
-        host. `listener`: by default the first one. KeyError when there is no such listener, ValueError for what cannot be asked.
+        host; or `tcp://NAME`, a connection that is carried as it is, whose ClientHello says this name: `tcp://` for none. `listener`: by default
+        the first one that has any. KeyError when there is no such listener, ValueError for what cannot be asked.
         """
         if listener is not None and listener not in self._frontends:
             raise KeyError(f"no listener is called {listener}")
+        if url.startswith(_TCP):
+            return self._session_routed(url.removeprefix(_TCP).rstrip("/"), client, listener)
         frontend = next(iter(self._frontends.values())) if listener is None else self._frontends[listener]
+        if frontend.tcp:
+            raise ValueError(f"listener {frontend.name} carries TCP: ask with {_TCP}NAME, or with {_TCP} for no name")
         wire, port = _request(method, url, headers)
         try:
             head = _head(wire, frontend.client_rules.limits)
@@ -169,6 +180,43 @@ class Questions:
             status = refusal_of(bad.status).status
             return Routed(frontend.name, (), None, "refuse", status, bad.reason)
         return self._routed(frontend.name, looked_at, found, told_lines(head, who), who)
+
+    def _session_routed(self, name: str, client: str, listener: str | None) -> Routed:
+        """Where a session would go."""
+        carrying = [one for one in self._frontends.values() if one.sessions is not None]
+        if listener is not None:
+            carrying = [one for one in carrying if one.name == listener]
+        if not carrying:
+            whose = "no listener" if listener is None else f"the listener {listener} does not"
+            raise ValueError(f"{whose} {'carries' if listener is None else 'carry'} TCP, by a name or else")
+        frontend = carrying[0]
+        table = frontend.sessions
+        assert table is not None
+        looked_at = tuple(
+            LookedAtRoute(n, one.name, one.matches, one.why) for n, one in enumerate(table.explain(name, client), 1)
+        )
+        way = table.find(name, client)
+        if way is None:
+            why = "no route takes it" if frontend.tcp else "no route of sessions takes it: it is served HTTP"
+            return Routed(frontend.name, looked_at, None, "none", None, why)
+        action = way.action
+        denial = way.would_be_denied(client, self._runtime.clock.read())
+        if denial is not None:
+            return Routed(frontend.name, looked_at, action.name, "deny", None, denial.detail)
+        if action.forbidden:
+            return Routed(frontend.name, looked_at, action.name, "deny", None, "its route denies all")
+        ask = _BY_CLIENT.ask(b"", b"", client)
+
+        def decide(cluster: Cluster) -> Decision:
+            now, bonds = self._runtime.clock.read(), cluster.bonds
+            if bonds is None:
+                return cluster.pool.explain(ask, now)
+            bound = bonds.ask(ask, b"", client if bonds.by_client else "", now, cluster.wall_now(), touch=False)
+            return cluster.pool.explain(bound, now)
+
+        kind = "pool" if action.only is not None else "split"
+        routed = Routed(frontend.name, looked_at, action.name, kind)
+        return self._led(routed, way.route_foreseen(client), decide)
 
     def _routed(
         self, listener: str, looked_at: tuple[LookedAtRoute, ...], found: Found, lines: bytes, who: Client

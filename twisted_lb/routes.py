@@ -11,6 +11,7 @@ from twisted_lb.core.rate import Rates
 from twisted_lb.core.rate_limits import RateLimit, RateLimits, Tally
 from twisted_lb.core.routing import RouteMatch
 from twisted_lb.core.running import Running
+from twisted_lb.core.session_routing import SessionMatch
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission
 from twisted_lb.net.cluster import Cluster
@@ -18,6 +19,7 @@ from twisted_lb.net.own_answers import OwnAnswer
 from twisted_lb.net.route import Fallback, Route
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.session_table import SessionTable, Way
 from twisted_lb.plan import ANYTHING, AdmissionPlan, LeadPlan, ListenerPlan, Plan, RoutePlan
 
 # 2 MiB, made when there is a limit: keys that have spent something and are not whole again.
@@ -34,6 +36,7 @@ class Routes:
 
     def __init__(self, runtime: Runtime) -> None:
         self.actions: dict[str, Action] = {}
+        self.sessions: dict[str, SessionTable] = {}  # by listener, of those that have any
         self.tallies: Final[dict[str, Tally]] = {}  # by limit
         self.denials: Final[dict[tuple[str, str], Tally]] = {}  # by listener and route
         self.running: Final[dict[str, Running]] = {}  # by listener or route
@@ -56,6 +59,11 @@ class Routes:
         self._made_of = made_of
         self._bound(plan)
         tables = {name: self._table(name, listener, plan) for name, listener in plan.listeners.items()}
+        self.sessions = {
+            name: self._session_table(name, listener, plan)
+            for name, listener in plan.listeners.items()
+            if listener.tcp or listener.sessions
+        }
         self._forget(plan)
         return tables
 
@@ -143,7 +151,7 @@ class Routes:
             if matches[-1].everything:
                 break  # what is behind is never reached, and is no reason to look at a path
         else:
-            if listener.route is not None:
+            if listener.route is not None and not listener.tcp:
                 names.append(listener.route)
                 matches.append(ANYTHING)
         return RouteTable(
@@ -152,6 +160,20 @@ class Routes:
             [self._admission(name, listener.admission, one, plan.routes[one].admission) for one in names],
             self._admission(name, listener.admission, "", AdmissionPlan()),
         )
+
+    def _session_table(self, name: str, listener: ListenerPlan, plan: Plan) -> SessionTable:
+        routes = [plan.routes[one] for one in listener.sessions]
+        otherwise = listener.route if listener.tcp else None
+        return SessionTable(
+            [SessionMatch(one.server_names, one.match.clients) for one in routes],
+            [self._way(name, listener, one, plan) for one in listener.sessions],
+            None if otherwise is None else self._way(name, listener, otherwise, plan),
+        )
+
+    def _way(self, listener_name: str, listener: ListenerPlan, name: str, plan: Plan) -> Way:
+        route = plan.routes[name]
+        admission = self._admission(listener_name, listener.admission, name, route.admission)
+        return Way(self.actions[name], admission, terminates=route.terminates or not route.server_names)
 
     def _admission(self, listener: str, ours: AdmissionPlan, route: str, its: AdmissionPlan) -> Admission | None:
         accesses: list[AccessRules] = [one.access for one in (ours, its) if one.access is not None]

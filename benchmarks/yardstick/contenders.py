@@ -47,6 +47,8 @@ class Contender:
     logs = False
     tls = ""
     """And what, to speak TLS with its clients; "": it does not, here."""
+    tcp_template = ""
+    """Its file where it carries TCP; "": it does not, here."""
 
     def twin(self) -> Self:
         """The same by default."""
@@ -72,6 +74,10 @@ class Contender:
     def conf(self, place: Place, backends: str) -> Path:
         """Its file, filled in."""
         template = self.default_template if self.by_default else self.template
+        if place.tcp:
+            if not self.tcp_template or self.by_default:
+                raise RuntimeError(f"{self.called} is not measured with TCP")
+            template = self.tcp_template
         if place.tls and not self.tls:
             raise RuntimeError(f"{self.title} is not measured with TLS")
         return place.conf(template, backends, self.log if self.logs else self.no_log, self.tls if place.tls else "")
@@ -130,6 +136,7 @@ class Ours(Contender):
 
     template = "ours.toml"
     default_template = "ours.default.toml"
+    tcp_template = "ours.tcp.toml"
     tls = 'tls = "@FOLDER@/tls.pem"'
     log = '[log]\nfile = "@FOLDER@/ours-@PORT@.access"\nformat = "json"'
 
@@ -176,6 +183,7 @@ class HAProxy(Contender):
     variable = "HAPROXY"
     template = "haproxy.cfg"
     default_template = "haproxy.default.cfg"
+    tcp_template = "haproxy.tcp.cfg"
     # It opens no file itself; its standard output is one here.
     tls = " ssl crt @FOLDER@/tls.pem alpn http/1.1"
     log = "    log stdout format raw local0\n    option httplog"
@@ -197,6 +205,7 @@ class Nginx(Contender):
     variable = "NGINX"
     template = "nginx.conf"
     default_template = "nginx.default.conf"
+    tcp_template = "nginx.tcp.conf"
     tls = " ssl; ssl_certificate @FOLDER@/tls.pem; ssl_certificate_key @FOLDER@/tls.pem; ssl_protocols TLSv1.2 TLSv1.3"
     log = "access_log @FOLDER@/nginx-@PORT@.access;"
     no_log = "access_log off;"

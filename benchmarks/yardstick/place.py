@@ -22,6 +22,8 @@ class Place:
     """As ADDRESS:PORT."""
     tls: bool = False
     """Its clients speak TLS."""
+    tcp: bool = False
+    """It carries TCP, whatever that is."""
 
     def conf(self, template: str, backends: str = "", log: str = "", tls: str = "") -> Path:
         """A file of conf/ with its places filled in; `log` and `tls` may have some too."""
@@ -61,11 +63,11 @@ class Backends:
             lambda: f"the backends do not listen: {self._process.said()}",
         )
 
-    def place(self, port: int, count: int, *, tls: bool = False) -> Place:
+    def place(self, port: int, count: int, *, tls: bool = False, tcp: bool = False) -> Place:
         """For a contender on that port, in front of the first so many."""
         if tls:
             self._make_certificate()
-        return Place(self.folder, self.address, port, self.names[:count], tls)
+        return Place(self.folder, self.address, port, self.names[:count], tls, tcp)
 
     def _make_certificate(self) -> None:
         """A certificate and its key in one file, as all contenders take them."""

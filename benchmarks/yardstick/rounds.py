@@ -63,7 +63,7 @@ def running(
 @contextlib.contextmanager
 def started_one(contender: Contender, backends: Backends, scenario: Scenario, port: int) -> Iterator[Running]:
     """One contender that answers; RuntimeError if it does not."""
-    place = backends.place(port, scenario.backends, tls=scenario.tls)
+    place = backends.place(port, scenario.backends, tls=scenario.tls, tcp=scenario.tcp)
     process = contender.start(place)
     one = Running(contender, process, place.address, place.port, place.folder)
     try:

@@ -27,6 +27,8 @@ class Scenario:
     """Requests under way, by turns on all the connections, which are open before the bill begins. 0: wrk, and all."""
     tls: bool = False
     """Clients speak TLS 1.3 with an ECDSA certificate; with `close` each has a full handshake."""
+    tcp: bool = False
+    """Connections are carried as they are, with the requests in them."""
     reference: str = "haproxy"
 
     @property
@@ -94,6 +96,21 @@ OVER_TLS = {
         ),
         Scenario(
             "tls-new-connection", "TLS, a full handshake for each request, 64 at a time", 64, close=True, tls=True
+        ),
+    )
+}
+
+# Of those who are tuned, and can; they stand in docs/tcp.md.
+OVER_TCP = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("tcp-small-64", "TCP, small, 64 connections", 64, tcp=True),
+        Scenario(
+            "tcp-down-64k", "TCP, 64 KiB down, 16 connections", 16, sized(64 * KIB), down_bytes=64 * KIB, tcp=True
+        ),
+        Scenario("tcp-down-64m", "TCP, 64 MiB down, 2 connections", 2, sized(64 * MIB), down_bytes=64 * MIB, tcp=True),
+        Scenario(
+            "tcp-new-connection", "TCP, a new connection for each request, 64 at a time", 64, close=True, tcp=True
         ),
     )
 }

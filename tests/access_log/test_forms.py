@@ -17,7 +17,7 @@ from twisted_lb.access_log.privacy import Privacy
 from twisted_lb.access_log.rules import LogRules
 from twisted_lb.access_log.templates import VALUES
 from twisted_lb.config.log_format import FORMATS, LOG_PLACEHOLDERS
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 from twisted_lb.core.trace import Trace
@@ -212,7 +212,8 @@ def test_every_placeholder_has_a_value_and_every_form_a_name(build):
         "version": "1.1", "took_us": "250000",
     }  # fmt: skip
     of_tls = {"tls_version", "tls_cipher", "tls_name", "tls_resumed", "client_subject", "client_fingerprint"}
-    assert {name for name, word in told.items() if word == "-"} == {"detail", *of_tls}
+    of_proxy = {name for name in LOG_PLACEHOLDERS if name.startswith("proxy_")}
+    assert {name for name, word in told.items() if word == "-"} == {"detail", *of_tls, *of_proxy}
 
 
 @pytest.mark.parametrize("form", [*FORMATS, "{target} {query} {referer}"])
@@ -467,3 +468,75 @@ def test_a_template_says_what_tls_has_agreed_on():
     plain = secured()
     plain.agreed = None
     assert form.line(plain) == b"- - - - - -\n"
+
+
+WHOLE = ToldByProxy(
+    authority="shop.example",
+    alpn="h2",
+    unique_id='id "1"',
+    tls_version="TLSv1.3",
+    tls_cipher="TLS_X",
+    client_cn="Alice B",
+    client_verified=True,
+    aws_vpce_id="vpce-1",
+    azure_pel_id="74565",
+)
+
+
+def told_by(told: ToldByProxy | None) -> Record:
+    """A request that came in the clear, over a balancer that has told this."""
+    record = secured()
+    record.agreed = None if told is None else Agreed("", "", told=told)
+    return record
+
+
+def test_json_says_what_a_balancer_in_front_has_told():
+    form = form_of("json", around())
+    said = json.loads(form.line(told_by(WHOLE)))
+    assert {key: value for key, value in said.items() if key.startswith(("tls.", "lb.proxy."))} == {
+        "lb.proxy.unique_id": 'id "1"',
+        "lb.proxy.authority": "shop.example",
+        "lb.proxy.alpn": "h2",
+        "lb.proxy.tls.version": "1.3",
+        "lb.proxy.tls.cipher": "TLS_X",
+        "lb.proxy.client.cn": "Alice B",
+        "lb.proxy.client.verified": True,
+        "lb.proxy.aws_vpce_id": "vpce-1",
+        "lb.proxy.azure_pel_id": "74565",
+    }
+    said = json.loads(form.line(told_by(ToldByProxy(unique_id="x"))))
+    assert [key for key in said if key.startswith(("tls.", "lb.proxy."))] == ["lb.proxy.unique_id"]
+    said = json.loads(form.line(told_by(None)))
+    assert not [key for key in said if key.startswith("lb.proxy.")]
+
+
+def test_json_tells_our_own_tls_and_that_of_the_balancer_in_front_apart():
+    record = secured()
+    record.agreed = Agreed(
+        "TLSv1.2", "OURS", "shop.example", told=ToldByProxy(tls_version="TLSv1.3", tls_cipher="THEIRS")
+    )
+    said = json.loads(form_of("json", around()).line(record))
+    assert (said["tls.protocol.version"], said["tls.cipher"]) == ("1.2", "OURS")
+    assert (said["lb.proxy.tls.version"], said["lb.proxy.tls.cipher"]) == ("1.3", "THEIRS")
+
+
+def test_a_template_says_what_a_balancer_in_front_has_told():
+    names = [name for name in LOG_PLACEHOLDERS if name.startswith("proxy_")]
+    form = form_of(" ".join(f"{{{name}}}" for name in names), around())
+    assert dict(zip(names, form.line(told_by(WHOLE)).decode().split(), strict=True)) == {
+        "proxy_unique_id": r"id\x20\x221\x22",
+        "proxy_authority": "shop.example",
+        "proxy_alpn": "h2",
+        "proxy_tls_version": "TLSv1.3",
+        "proxy_tls_cipher": "TLS_X",
+        "proxy_client_cn": r"Alice\x20B",
+        "proxy_client_verified": "yes",
+        "proxy_aws_vpce_id": "vpce-1",
+        "proxy_azure_pel_id": "74565",
+    }
+    assert form.line(told_by(None)).split() == [b"-"] * len(names)
+    assert form.line(told_by(ToldByProxy(client_cn="bob"))).split()[6] == b"no"
+
+
+def test_what_came_in_the_clear_has_no_tls_of_ours_in_a_template_whatever_was_told():
+    assert form_of("{tls_version} {tls_resumed}", around()).line(told_by(WHOLE)) == b"- -\n"

@@ -9,7 +9,7 @@ from house import GET, House
 
 from twisted_lb.admin.page_requests import MOST_CANDIDATES, bad_and_slow, request_html
 from twisted_lb.answers import explained_json
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.backend import AdminState
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, Wait, response
 
@@ -175,3 +175,7 @@ def test_what_tls_has_agreed_on_stands_with_where_it_came_from(house):
     page = request_html(explained_json(dataclasses.replace(explained, agreed=agreed)))
     assert f"{where} · over TLSv1.3 (a.test), certificate CN=<alice> 1 " in text_of(page)
     assert "CN=&lt;alice&gt;" in page
+    told = Agreed("", "", told=ToldByProxy(authority="<b>", tls_version="TLSv1.3"))
+    page = request_html(explained_json(dataclasses.replace(explained, agreed=told)))
+    assert f"{where} · told by its proxy: TLSv1.3 (<b>) 1 " in text_of(page)
+    assert "<b>" not in page

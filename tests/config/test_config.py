@@ -358,7 +358,7 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
         ('backends = ["a:80"]\nweight = 2', "2:1: weight: unknown key; it belongs into [[backends]]"),
         (
             'backends = ["a:80"]\n[limits]\ninterval_s = 1',
-            "3:1: limits.interval_s: unknown key; it belongs into [health_check]",
+            "3:1: limits.interval_s: unknown key; it belongs into [health_check] or [tcp_keepalive]",
         ),
         ('backends = ["a:80"]\nxyzzy = 1', "2:1: xyzzy: unknown key"),
         ('backends = ["a:80"]\nbalance = "leastconn"', "2:1: balance: unknown key; that is policy here"),

@@ -94,8 +94,52 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "pools.app.tls: verifies the address 10.0.0.1, and the CAs of the system certify names: say server_name   [W71]",
     ),
     (
+        {"protocol": "tcp", "client_half_close": "finish"},
+        'client_half_close: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
+            "pools": APP,
+            "routes": [{"listeners": "db", "pool": "app", "strip_prefix": "/v1"}],
+        },
+        "routes[0].strip_prefix: has no effect: its connections are carried as they are   [W73]",
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
+            "pools": {"app": {"backends": ["a:5432"], "tls": {"ca": "ca.pem"}}},
+            "routes": [{"sni": "a.b", "pool": "app"}],
+        },
+        "routes[0].sni: the TLS of its clients goes inside the TLS of the pool app   [W74]",
+    ),
+    (
+        {"listeners": WEB, "pools": APP, "routes": [*TO_APP, {"sni": "a.b", "pool": "app"}]},
+        "routes[1].sni: leads nobody: no listener has tls.certificates or carries TCP   [W75]",
+    ),
+    (
         {"forwarding": {"proxy_protocol_from": ["10.0.0.0/8"]}},
         "forwarding.proxy_protocol_from: has no effect: proxy_protocol is off   [W72]",
+    ),
+    (
+        {
+            "listeners": {"web": {"address": "unix:/run/lb.sock", "tcp_keepalive": True}},
+            "pools": APP,
+            "routes": TO_APP,
+        },
+        "listeners.web.tcp_keepalive: has no effect: there are unix sockets alone, whose peers cannot go unnoticed   [W78]",
+    ),
+    (
+        {
+            "listeners": WEB,
+            "pools": {"app": {"backends": ["unix:/run/a.sock"], "tcp_keepalive": {"idle_s": 5}}},
+            "routes": TO_APP,
+        },
+        "pools.app.tcp_keepalive: has no effect: there are unix sockets alone, whose peers cannot go unnoticed   [W78]",
+    ),
+    (
+        {"backends": FOUR, "leave_backups": True},
+        "leave_backups: has no effect: the pool has no backups beside other backends   [W79]",
     ),
     (
         {"forwarding": {"proxy_protocol": "trusted", "proxy_protocol_from": ["0.0.0.0/0"]}},

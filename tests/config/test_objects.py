@@ -25,8 +25,15 @@ HEADS: dict[str, tuple[Any, Any]] = {
     "limits.head_fields": (9, 10),
     "limits.trailer_bytes": (1, 2),
 }
+KEEPALIVE: dict[str, tuple[Any, Any]] = {
+    "tcp_keepalive.on": (True, True),
+    "tcp_keepalive.idle_s": (100, 200),
+    "tcp_keepalive.interval_s": (3, 4),
+    "tcp_keepalive.probes": (2, 3),
+}
 LISTENER: dict[str, tuple[Any, Any]] = {
     "log": (False, "json"),
+    "protocol": ("tcp", "tcp"),
     **ACCESS,
     **HEADS,
     "trusted_proxies": (["10.0.0.1"], ["10.0.0.2"]),
@@ -48,6 +55,7 @@ LISTENER: dict[str, tuple[Any, Any]] = {
     "tls.crl": ("/etc/a.pem", "/etc/b.pem"),
     "tls.strict_sni": (True, True),
     "tls.hosts": ({"a.b": {"policy": "modern"}}, {"a.b": {"policy": "intermediate"}}),
+    **KEEPALIVE,
     "timeouts.handshake_s": (1.0, 2.0),
     "timeouts.response_idle_s": (1.0, 2.0),
     "timeouts.first_byte_s": (1.0, 2.0),
@@ -86,6 +94,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "timeouts.deadline_s": (1.0, 2.0),
     "timeouts.deadline_header": ("X-A", "X-B"),
     "timeouts.tunnel_idle_s": (1.0, 2.0),
+    "timeouts.half_open_s": (1.0, 2.0),
     "limits.replay_body_bytes": (1, 2),
     "limits.body_bytes": (1, 2),
     "forwarding.forwarded": (True, True),
@@ -118,6 +127,7 @@ CHECK: dict[str, tuple[Any, Any]] = {
 }
 POOL: dict[str, tuple[Any, Any]] = {
     **HEADS,
+    **KEEPALIVE,
     **{f"health_check.{key}": both for key, both in CHECK.items()},
     "policy": ("rand", "rand"),
     "max_in_flight": (5, 6),
@@ -125,6 +135,8 @@ POOL: dict[str, tuple[Any, Any]] = {
     "abandoned_s": (5.0, 6.0),
     "buffer_request_bytes": (4096, 8192),
     "buffer_response_bytes": (5000, 6000),
+    "close_when_down": (True, True),
+    "leave_backups": (True, True),
     "policy_budget_us": (600, 700),
     "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),
@@ -202,7 +214,7 @@ OWN = {
     "pool": {"backends", "mirror", "send_proxy", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
-        "name", "listeners", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",
+        "name", "listeners", "sni", "terminate_tls", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",
         "split_by", "fallback", "redirect", "answer", "deny",
     },
 }  # fmt: skip

@@ -269,7 +269,7 @@ def refusal(folder: Path, text: str) -> list[str]:
         ),
         (
             f"{POOL}interval_s = 3",
-            "lb.toml:3:1: pools.api.interval_s: unknown key; it belongs into [pools.api.health_check]",
+            "lb.toml:3:1: pools.api.interval_s: unknown key; it belongs into [pools.api.health_check] or [pools.api.tcp_keepalive]",
         ),
         (
             f"{POOL}response_head_s = 3",

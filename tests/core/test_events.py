@@ -15,6 +15,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    ConnectionsCut,
     EjectionWithheld,
     Event,
     LevelsShifted,
@@ -83,6 +84,8 @@ SHOWN = [
     (LevelsShifted("p", "the backups", 7.0), "pool p uses the backups"),
     (PanicBegan("p", 1, 4, 7.0), "pool p is in panic: 1 of 4 backends is usable, others are used too"),
     (PanicEnded("p", 7.0), "pool p is not in panic any more"),
+    (ConnectionsCut("default", "a:1", 1, "its backend is down", 7.0), "a:1: a tunnel is cut: its backend is down"),
+    (ConnectionsCut("p", "a:1", 3, "its backend is down", 7.0), "p/a:1: 3 tunnels are cut: its backend is down"),
     (
         LimitSpared("listener web, number 1", 3, 7.0),
         "the rate limit listener web, number 1 would have refused 3 requests (dry run)",

@@ -149,6 +149,14 @@ def test_what_tls_has_agreed_on_is_told_once(lbctl, api):
     assert lbctl.out == EXPLAINED.replace(where, f"{where} · over {text}")
 
 
+def test_what_a_balancer_in_front_has_told_stands_behind_it(lbctl, api):
+    text = "TLSv1.3 (www.example.com), id 1b2c"
+    api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED | {"tls": None, "proxy": {"text": text}}
+    lbctl("explain", "9f2c41d07be6a853")
+    where = "client 203.0.113.40 · listener web · route v1 · pool api"
+    assert lbctl.out == EXPLAINED.replace(where, f"{where} · told by its proxy: {text}")
+
+
 def test_a_hedge_is_called_a_hedge(lbctl, api):
     first, second = RETRIED["attempts"]
     hedge = second | {"retried": "hedged: a9 had not answered after 0.030 s"}

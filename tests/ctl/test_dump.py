@@ -236,13 +236,25 @@ def test_certificates_and_their_clients_are_anonymous_and_stay_the_same_everywhe
         "client_fingerprint": "ab" * 32,
     }
     api.answers["GET /v1/status"] = told
-    api.answers["GET /v1/explain"] = {"requests": [RETRIED | {"tls": agreed}]}
+    proxy = {
+        "text": "TLSv1.3 (www.example.com), certificate CN=bob, id 10.0.0.7-51234-acme, endpoint vpce-08d2bf15",
+        "authority": "www.example.com",
+        "alpn": "h2",
+        "unique_id": "10.0.0.7-51234-acme",
+        "tls_version": "TLSv1.3",
+        "tls_cipher": "TLS_AES_256_GCM_SHA384",
+        "client_cn": "bob",
+        "client_verified": True,
+        "aws_vpce_id": "vpce-08d2bf15",
+        "azure_pel_id": "",
+    }
+    api.answers["GET /v1/explain"] = {"requests": [RETRIED | {"tls": agreed, "proxy": proxy}]}
     metric = (
         'twisted_lb_certificate_expires_timestamp_seconds{certificate="*.example.com (ECDSA)",listener="web"} 1.8e9'
     )
     api.answers["GET /metrics"] = Raw(metric.encode(), "text/plain")
     assert lbctl("support-dump", "--anonymous") == 0
-    for word in ("example", "vm", "alice", "cme", "Inc", "abab", "90d7"):
+    for word in ("example", "vm", "alice", "bob", "vpce-", "08d2", "51234", "cme", "Inc", "abab", "90d7"):
         assert word not in re.sub("certificate|vmin", "", lbctl.out), word
     dump = json.loads(lbctl.out)
     [one] = dump["status"]["listeners"][0]["certificates"]

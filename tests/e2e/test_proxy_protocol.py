@@ -1,5 +1,6 @@
 """The PROXY protocol beside its inventors: what a real HAProxy writes is read, and what is written a real HAProxy reads alike."""
 
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ from random import Random
 
 import pytest
 from ports import free_port
-from processes import Stage, listening, stage, until
+from processes import BIN, Stage, listening, stage, until
 
 from twisted_lb.wire.proxy_protocol import (
     ALPN,
@@ -50,6 +51,7 @@ class Haproxy:
 
     def __init__(self, world: Stage) -> None:
         self.folder = world.folder
+        self.last = b""  # what was written for the last client, header and all
         self.server = socket.create_server(("127.0.0.1", 0))
         self.server.settimeout(PATIENCE_S)
         self.ports = {name: free_port() for name in [*WRITERS, *(f"tls-{name}" for name in WRITERS), "reads"]}
@@ -110,6 +112,7 @@ class Haproxy:
                 more = peer.recv(4096)
                 assert more, data
                 data += more
+        self.last = data
         return header, data[header.size :]
 
     def read(self, header: bytes) -> tuple[str, tuple]:
@@ -186,6 +189,51 @@ def test_of_a_client_of_a_unix_socket_haproxy_says_nothing(haproxy):
         client.connect(str(haproxy.path))
         header, behind = haproxy.written_for(client)
     assert (told(header), header.local, behind) == (("", 0, "", 0), True, b"hello")
+
+
+def test_what_haproxy_tells_of_a_client_is_in_the_access_log_and_explained(haproxy, tmp_path):
+    """HAProxy ends the TLS of a client with a certificate, and tells a balancer of ours in its header."""
+    with stage(tmp_path) as world:
+        backend = world.backend()[1]
+        port = free_port()
+        log, door = tmp_path / "access.log", tmp_path / "admin.sock"
+        file = tmp_path / "lb.toml"
+        file.write_text(
+            f"""
+backends = ["127.0.0.1:{backend}"]
+health_check = {{ interval_s = 0 }}
+listen = {{ port = {port}, interface = "127.0.0.1" }}
+forwarding = {{ proxy_protocol = "require" }}
+log = {{ file = "{log}", format = "json" }}
+admin = {{ socket = "{door}" }}
+"""
+        )
+        world.twistd("lb", "lb", "--config", str(file))
+        until(lambda: listening(port), "the balancer")
+        with tls_client(haproxy, "v2-all", certificate=True) as client:
+            header, _ = haproxy.written_for(client)
+            address, client_port = client.getsockname()
+            version, (cipher, _, _) = client.version(), client.cipher()
+            raw = haproxy.last[: header.size]
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as ours:
+            ours.sendall(raw + b"GET / HTTP/1.1\r\nHost: x\r\nX-Request-ID: mine\r\nConnection: close\r\n\r\n")
+            assert ours.recv(65536).startswith(b"HTTP/1.1 200 ")
+        until(lambda: log.exists() and log.read_text().endswith("}\n"), "it is in the log")
+        said = json.loads(log.read_text())
+        assert (said["client.address"], said["client.port"]) == (address, client_port)
+        assert {key: value for key, value in said.items() if key.startswith(("lb.proxy.", "tls."))} == {
+            "lb.proxy.unique_id": f"{address}-{client_port}-id",
+            "lb.proxy.authority": "shop.example",
+            "lb.proxy.alpn": "http/1.1",
+            "lb.proxy.tls.version": version.removeprefix("TLSv"),
+            "lb.proxy.tls.cipher": cipher,
+            "lb.proxy.client.cn": "alice",
+            "lb.proxy.client.verified": True,
+        }
+        words = [BIN / "lbctl", "--admin", f"unix:{door}", "explain", "mine"]
+        explained = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        told = f"told by its proxy: {version} (shop.example), certificate CN=alice, id {address}-{client_port}-id"
+        assert told in explained
 
 
 TLVS = [(ALPN, b"h2"), (AUTHORITY, b"shop.example"), (UNIQUE_ID, b"id-1")]

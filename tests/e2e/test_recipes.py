@@ -119,10 +119,11 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     for text in TOML:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
-    proxied, hedged, bounded, sticky, first, mirrored, wsgi, inference, prompts, reported = configs
+    proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported = configs
     assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert (hedged.hedge.percentile, hedged.abandoned_s) == (95, 30)
     assert bounded.limits.connections_per_client == 100
+    assert (websockets.tcp_keepalive.on, websockets.close_when_down) == (True, True)
     assert [one.reveal() for one in sticky.affinity.secret] == ["a secret of some length"]
     assert (first.policy, first.max_in_flight) == ("first", 40)
     assert (mirrored.pools["default"].mirror.to, mirrored.pools["default"].mirror.percent) == ("next", 10)

@@ -19,6 +19,7 @@ TIMEOUTS = {
     "response_idle_s": 5.0,
     "client_idle_s": 3.0,
     "tunnel_idle_s": 8.0,
+    "half_open_s": 5.0,
 }
 CHECK_INTERVAL_S = 2.0
 CHECK_TIMEOUT_S = 1.0
@@ -177,7 +178,7 @@ def routes(rng: random.Random) -> dict[str, object]:
 
 def of_routes(timeouts: dict[str, float], limits: dict[str, object]) -> dict[str, object]:
     """What of these is a route's."""
-    ours = ("response_head_s", "response_idle_s", "tunnel_idle_s")
+    ours = ("response_head_s", "response_idle_s", "tunnel_idle_s", "half_open_s")
     return {"timeouts": {name: timeouts[name] for name in ours}, "limits": limits}
 
 

@@ -3,106 +3,15 @@
 import contextlib
 
 import pytest
-from wires import stream_pair
-from world import Peer, World
+from joined import HALF_OPEN_S, IDLE_S, Joined, Owner, Unused
+from wires import SIP_BYTES
+from world import Peer
 
 from twisted_lb.net.foreign import Foreign
-from twisted_lb.net.relay import Leg, Relay
-from twisted_lb.net.transport import HIGH_WATER_BYTES, RECEIVE_BYTES, Transport
+from twisted_lb.net.relay import DELIVERY_S, Relay
+from twisted_lb.net.transport import HIGH_WATER_BYTES, RECEIVE_BYTES
 from twisted_lb.testing import HeapClock, MemoryNetwork, ScriptedClient
 from twisted_lb.testing.balanced import runtime_of
-
-IDLE_S = 10.0
-
-
-class Owner:
-    """Whoever joined two connections: notes what it is told, and what becomes of its legs, in one list."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def relay_ended(self, *, client_gone):
-        self.told.append("over, client gone" if client_gone else "over")
-
-    def leg(self, name: str, transport, held: bytes = b"", *, ended: bool = False) -> Leg:
-        def close() -> None:
-            self.told.append(f"{name} closed")
-            transport.loseConnection()
-
-        return Leg(transport, held, lambda reason: self.told.append(f"{name} lost"), close, ended=ended)
-
-
-class Unused:
-    """The protocol of a connection before it is given away; the producer of the client's."""
-
-    def __init__(self) -> None:
-        self.relay: Relay | None = None
-        self.transport = None
-
-    def makeConnection(self, transport):
-        self.transport = transport
-        transport.registerProducer(self, True)
-
-    def pauseProducing(self):
-        if self.relay is not None:
-            self.relay.client_full()
-
-    def resumeProducing(self):
-        if self.relay is not None:
-            self.relay.client_drained()
-
-    def stopProducing(self):
-        pass
-
-    def dataReceived(self, data):
-        raise AssertionError("it was given away")
-
-    def connectionLost(self, reason):
-        raise AssertionError("it was given away")
-
-
-class Joined(Owner):
-    """A client and a backend, over real transports, and a relay between them."""
-
-    def __init__(self, *, from_client: bytes = b"", from_backend: bytes = b"", client_ended: bool = False) -> None:
-        super().__init__()
-        self.world = World()
-        self.near: list[Transport] = []
-        self.client, self.backend = self._connection(), self._connection()
-        client, backend = self.near
-        self.relay = client.protocol.relay = Relay(
-            self,
-            self.leg("client", client, from_client, ended=client_ended),
-            self.leg("backend", backend, from_backend),
-            idle_s=IDLE_S,
-            clock=self.world.runtime.clock,
-            deadlines=self.world.deadlines,
-        )
-
-    def _connection(self) -> Peer:
-        near, far = stream_pair()
-        transport = Transport(self.world.poller, near)
-        transport.open(Unused())
-        self.near.append(transport)
-        return Peer(self.world, far)
-
-    def begin(self, *, client_full: bool = False) -> "Joined":
-        self.world.runtime.clock.read()
-        self.relay.begin(client_full=client_full)
-        self.world.run()
-        return self
-
-    @property
-    def held(self) -> int:
-        return sum(transport.unsent for transport in self.near)
-
-    def close(self) -> None:
-        for peer in (self.client, self.backend):
-            peer.sock.close()
-        self.world.advance(1)
-        assert self.told.count("over") + self.told.count("over, client gone") == 1
-        assert (self.told.count("client lost"), self.told.count("backend lost")) == (1, 1)
-        self.world.close()
 
 
 @pytest.fixture
@@ -218,7 +127,7 @@ def test_a_fin_behind_what_nobody_takes_yet_is_passed_on_behind_it(join):
 def test_a_client_that_is_lost_takes_the_backend_with_it(join):
     joined = join().begin()
     joined.client.reset()
-    assert joined.told[0] == "over, client gone"
+    assert joined.told[0] == "over, CLIENT_GONE"
     assert "client closed" not in joined.told
     joined.backend.read()
     assert joined.backend.was_reset
@@ -228,15 +137,94 @@ def test_a_client_that_is_reset_while_it_is_not_read_is_noticed(join):
     joined = join().begin()
     flood(joined, joined.client)
     joined.client.reset()
-    assert joined.told[0] == "over, client gone"
+    assert joined.told[0] == "over, CLIENT_GONE"
 
 
-def test_a_backend_that_is_lost_ends_it_in_order_for_the_client(join):
+def rest(joined: Joined, peer: Peer) -> bytes:
+    """All that still comes to somebody who reads, until a reset."""
+    got = peer.read()
+    while not peer.was_reset:
+        joined.world.advance(0.2)
+        got += peer.read()
+    return got
+
+
+def sip(joined: Joined, peer: Peer) -> None:
+    """Take some of what is there."""
+    with contextlib.suppress(BlockingIOError):
+        peer.sip(SIP_BYTES)
+    joined.world.run()
+
+
+def reset_before_all_is_taken(joined: Joined) -> None:
+    """The backend is reset, which is noticed while the client has not taken yet what came."""
+    flood(joined, joined.backend)
+    joined.backend.reset()
+    while not joined.over:
+        sip(joined, joined.client)
+    assert joined.near[0].backlog() > 0
+
+
+def test_of_a_backend_that_is_reset_the_client_gets_what_came_and_then_a_reset(join):
     joined = join().begin()
     joined.backend.send(b"last words")
     joined.backend.reset()
-    assert joined.told[:3] == ["backend closed", "over", "client closed"]
-    assert joined.client.read() == b"last words"
+    assert joined.told[:2] == ["backend closed", "over, CUT_SHORT"]
+    assert joined.cut == "the backend reset the connection"
+    assert rest(joined, joined.client) == b"last words"
+    assert not joined.client.closed
+
+
+def test_what_is_unsent_then_is_not_lost_to_a_client_that_takes_it_slowly(join):
+    joined = join().begin()
+    reset_before_all_is_taken(joined)
+    for _ in range(3):
+        joined.world.advance(DELIVERY_S - 0.5)
+        sip(joined, joined.client)
+    rest(joined, joined.client)
+    assert len(joined.client.received) == joined.relay.bytes_down
+    assert (joined.client.closed, joined.told[1]) == (False, "over, CUT_SHORT")
+
+
+def test_a_client_that_does_not_take_it_is_reset_in_the_end(join):
+    joined = join().begin()
+    reset_before_all_is_taken(joined)
+    joined.world.advance(2 * DELIVERY_S + 0.5)
+    assert joined.told[-1] == "client lost"
+    joined.client.read()
+    assert (joined.client.was_reset, joined.client.closed) == (True, False)
+
+
+def test_a_client_that_leaves_while_it_is_sent_the_rest_is_just_gone(join):
+    joined = join().begin()
+    reset_before_all_is_taken(joined)
+    joined.client.reset()
+    assert joined.told[-1] == "client lost"
+
+
+def test_what_a_client_says_meanwhile_is_thrown_away(join):
+    joined = join().begin()
+    reset_before_all_is_taken(joined)
+    joined.client.send(b"and then")
+    assert joined.relay.bytes_up == 0
+    rest(joined, joined.client)
+
+
+def test_a_cut_does_not_wait_for_what_is_on_its_way(join):
+    joined = join().begin()
+    reset_before_all_is_taken(joined)
+    joined.relay.cut()
+    joined.relay.cut()
+    joined.world.run()
+    assert "client lost" in joined.told
+
+
+def test_a_backend_that_has_said_all_and_is_reset_then_has_cut_nothing(join):
+    joined = join().begin()
+    joined.backend.send(b"all of it").shut()
+    joined.backend.reset()
+    assert (joined.told[:3], joined.cut) == (["backend closed", "over", "client closed"], "")
+    assert joined.client.read() == b"all of it"
     assert (joined.client.closed, joined.client.was_reset) == (True, False)
 
 
@@ -285,6 +273,74 @@ def test_a_client_that_does_not_read_is_not_the_relays_to_judge(join):
     assert "over" in joined.told
 
 
+def test_the_silence_that_ended_it_is_told(join):
+    joined = join().begin()
+    joined.world.advance(IDLE_S + 0.3)
+    assert (joined.told[1], joined.cut) == ("over", "nothing was said for 10 s")
+    joined.client.read()
+    joined.backend.read()
+    assert (joined.client.was_reset, joined.backend.was_reset) == (False, False)
+
+
+@pytest.mark.parametrize("who", ["client", "backend"])
+def test_one_side_has_said_all_and_the_other_is_not_waited_for_as_long(join, who):
+    """Half-open: who has sent its FIN and waits for an answer must not take the end for it."""
+    joined = join().begin()
+    ended, silent = (joined.client, joined.backend) if who == "client" else (joined.backend, joined.client)
+    ended.send(b"all").shut()
+    joined.world.advance(HALF_OPEN_S - 0.2)
+    assert joined.told == []
+    joined.world.advance(0.5)
+    assert (joined.over, joined.cut) == (1, f"nothing was said for 4 s after the FIN of the {who}")
+    assert silent.read() == b"all"
+    ended.read()
+    assert (silent.closed, ended.was_reset) == (True, True)
+
+
+def test_a_word_of_the_other_side_extends_it(join):
+    joined = join().begin()
+    joined.client.shut()
+    for _ in range(4):
+        joined.world.advance(HALF_OPEN_S - 0.3)
+        joined.backend.send(b"more")
+    assert (joined.told, joined.client.read()) == ([], b"more" * 4)
+    joined.backend.shut()
+    joined.client.read()
+    assert (joined.told[1], joined.client.closed) == ("over", True)
+
+
+def test_a_fin_does_not_give_more_time_than_there_was(join):
+    joined = join().begin()
+    joined.world.advance(IDLE_S - 1)
+    joined.client.shut()
+    joined.world.advance(1.3)
+    assert joined.over == 1
+
+
+def test_a_backend_that_does_not_take_what_it_was_sent_is_cut_visibly_and_so_is_the_client(join):
+    joined = join().begin()
+    flood(joined, joined.client)
+    joined.world.advance(2 * IDLE_S + 0.5)
+    assert (joined.over, joined.cut) == (1, "nothing was said for 10 s")
+    joined.client.read()
+    joined.backend.read()
+    assert (joined.client.was_reset, joined.backend.was_reset, joined.backend.closed) == (True, True, False)
+
+
+def test_a_slow_side_that_takes_what_it_was_sent_is_not_silent(join):
+    """What is in the kernel's buffer may take a slow reader longer than that."""
+    joined = join().begin()
+    flood(joined, joined.client)
+    before = joined.near[1].backlog()
+    joined.world.advance(IDLE_S + 0.5)
+    while joined.near[1].backlog() == before:
+        sip(joined, joined.backend)
+    joined.world.advance(IDLE_S)
+    assert joined.told == []
+    joined.world.advance(IDLE_S + 0.5)
+    assert (joined.over, joined.cut) == (1, "nothing was said for 10 s")
+
+
 # Transports of others: they cannot half-close.
 
 
@@ -316,7 +372,7 @@ class Elsewhere(Owner):
         for far in (self.client, self.backend):
             far.close()
         self.clock.advance(1)
-        assert self.told.count("over") + self.told.count("over, client gone") == 1
+        assert self.over == 1
         assert self.network.open_connections == []
         assert self.runtime.deadlines.armed == 0
 

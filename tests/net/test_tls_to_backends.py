@@ -387,6 +387,32 @@ def test_a_body_that_ends_with_the_connection_is_whole_only_behind_close_notify(
         assert world.outcomes() == ({"OK": 1} if whole else {"CUT_SHORT": 1})
 
 
+def test_a_tunnel_ends_well_only_behind_close_notify(street):
+    for whole in (True, False):
+        records = []
+        world = street.world(observers=(records.append,))
+        client = world.client().send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+        backend = at(world).up()
+        backend.read()
+        backend.send(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x82\x04half")
+        if whole:
+            backend.shut()
+        else:
+            backend.sock.shutdown(socket.SHUT_WR)
+            world.run()
+        client.read()
+        while not (client.closed or client.was_reset):
+            world.advance(0.2)
+            client.read()
+        assert client.received.endswith(b"\r\n\r\n\x82\x04half")
+        assert (client.closed, client.was_reset) == (whole, not whole)
+        if whole:
+            client.shut()
+        (record,) = records
+        told = ("OK", "") if whole else ("CUT_SHORT", "the backend closed TLS without close_notify")
+        assert (record.outcome.name, record.detail) == told
+
+
 def test_a_body_of_known_length_needs_no_close_notify(street):
     world = street.world()
     client = world.client().send(GET)

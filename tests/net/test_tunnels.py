@@ -1,6 +1,10 @@
 """Switched protocols: offered, agreed, then just bytes, both ways, until both have said everything."""
 
+import contextlib
+import socket
+
 import pytest
+from wires import SIP_BYTES
 from world import World
 
 OFFER = (
@@ -163,6 +167,101 @@ def test_either_side_may_say_its_last_word_first(make):
     assert world.record[0].in_flight == 0
 
 
+def plain_tunnel(world: World):
+    """A tunnel whose bytes nobody looks at."""
+    client = world.client().send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: chess\r\n\r\n")
+    backend = world.backend()
+    backend.read()
+    backend.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chess\r\nConnection: Upgrade\r\n\r\n")
+    client.read()
+    client.received = b""
+    return client, backend
+
+
+def test_a_backend_that_resets_has_cut_it_short_and_the_client_sees_that(make):
+    records = []
+    world = make(observers=(records.append,))
+    client, backend = tunnel(world)
+    backend.send(b"\x82\x04half")
+    backend.reset()
+    got = client.read()
+    while not client.was_reset:
+        world.advance(0.3)
+        got += client.read()
+    assert got == b"\x82\x04half"
+    assert not client.closed
+    (record,) = records
+    assert (record.outcome.name, record.detail) == ("CUT_SHORT", "the backend reset the connection")
+    assert (world.plane.tunnels, world.record[0].in_flight) == (0, 0)
+    assert world.record[0].usable, "one of them takes nobody out"
+
+
+def test_a_backend_that_resets_behind_its_close_frame_has_cut_nothing(make):
+    records = []
+    world = make(observers=(records.append,))
+    client, backend = tunnel(world)
+    backend.send(HELLO + b"\x88\x02\x03\xe8")
+    backend.reset()
+    assert client.read() == HELLO + b"\x88\x02\x03\xe8"
+    assert (client.closed, client.was_reset) == (True, False)
+    assert [(record.outcome.name, record.detail) for record in records] == [("OK", "")]
+
+
+def test_a_process_that_ends_does_not_wait_for_who_is_sent_the_rest(make):
+    world = make(upgrades=["chess"])
+    client, backend = plain_tunnel(world)
+    while world.run() or offered(backend):
+        pass
+    backend.reset()
+    while world.plane.tunnels:
+        with contextlib.suppress(BlockingIOError):
+            client.sip(SIP_BYTES)
+        world.run()
+    assert len(world.engine.clients) == 1
+    world.engine.kill()
+    world.run()
+    assert len(world.engine.clients) == 0
+
+
+def offered(peer) -> int:
+    """Send what the kernel takes."""
+    try:
+        return peer.offer(b"x" * 65536)
+    except BlockingIOError:
+        return 0
+
+
+def test_a_client_that_does_not_take_what_it_is_sent_is_cut_and_the_tunnel_is_over(make):
+    records = []
+    world = make(upgrades=["chess"], observers=(records.append,), response_idle_s=20)
+    _, backend = plain_tunnel(world)
+    while world.run() or offered(backend):
+        pass
+    world.advance(45)
+    (record,) = records
+    assert (record.outcome.name, record.detail) == ("CLIENT_GONE", "it does not take its answer")
+    assert record.response_bytes > 100_000
+    assert (world.plane.tunnels, world.plane.exchanges, world.record[0].in_flight) == (0, 0, 0)
+    backend.read()
+    assert backend.was_reset
+
+
+def test_one_that_has_said_all_waits_less_long_for_the_other(make):
+    records = []
+    world = make(half_open_s=30, tunnel_idle_s=100, observers=(records.append,))
+    client, backend = tunnel(world)
+    client.send(b"\x81\x80mask").shut()
+    world.advance(29)
+    assert world.plane.tunnels == 1
+    world.advance(1.5)
+    (record,) = records
+    assert (record.outcome.name, record.detail) == ("OK", "nothing was said for 30 s after the FIN of the client")
+    backend.read()
+    assert (backend.closed, backend.was_reset) == (True, False)
+    client.read()
+    assert client.was_reset
+
+
 @pytest.mark.parametrize("who", ["client", "backend"])
 def test_a_reset_of_one_side_ends_the_other(make, who):
     world = make()
@@ -170,7 +269,10 @@ def test_a_reset_of_one_side_ends_the_other(make, who):
     gone, other = (client, backend) if who == "client" else (backend, client)
     gone.reset()
     other.read()
-    assert other.closed or other.was_reset
+    while not other.was_reset:  # what it was sent may still be to be acknowledged
+        world.advance(0.2)
+        other.read()
+    assert not other.closed
     assert world.record[0].in_flight == 0
 
 
@@ -328,12 +430,7 @@ def test_in_a_hurry_they_are_told_too(make):
 
 def test_what_is_not_a_websocket_is_cut_without_a_word(make):
     world = make(upgrades=["chess"])
-    client = world.client().send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: chess\r\n\r\n")
-    backend = world.backend()
-    backend.read()
-    backend.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: chess\r\nConnection: Upgrade\r\n\r\n")
-    client.read()
-    client.received = b""
+    client, _ = plain_tunnel(world)
     stopped(world)
     world.advance(2)
     world.engine.kill()
@@ -361,3 +458,35 @@ def test_a_tunnel_that_is_cut_is_our_doing_and_not_the_clients(make):
     assert [(one.status, one.outcome.name) for one in records] == [(101, "CANCELLED")]
     assert (records[0].request_bytes, records[0].response_bytes) == (5, 3)
     assert world.plane.tunnels == 0
+
+
+# TLS: an end without close_notify may be anybody's.
+
+
+def test_a_client_that_ends_tls_without_a_word_is_gone_and_its_backend_sees_that():
+    records = []
+    world = World(side="tls", observers=(records.append,))
+    client, backend = tunnel(world)
+    client.send(b"\x82\x84maskhalf")
+    client.sock.shutdown(socket.SHUT_WR)
+    got = backend.read()
+    while not backend.was_reset:
+        world.advance(0.3)
+        got += backend.read()
+    assert (got, backend.closed) == (b"\x82\x84maskhalf", False)
+    assert [record.outcome.name for record in records] == ["CLIENT_GONE"]
+    world.close()
+
+
+def test_behind_a_close_frame_that_is_an_end_like_any_other():
+    records = []
+    world = World(side="tls", observers=(records.append,))
+    client, backend = tunnel(world)
+    good_bye = b"\x88\x82mask" + bytes(a ^ b for a, b in zip(b"\x03\xe8", b"ma", strict=True))
+    client.send(good_bye)
+    client.sock.shutdown(socket.SHUT_WR)
+    assert (backend.read(), backend.closed) == (good_bye, True)
+    backend.shut()
+    client.read()
+    assert [record.outcome.name for record in records] == ["OK"]
+    world.close()

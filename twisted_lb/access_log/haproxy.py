@@ -1,4 +1,4 @@
-"""HAProxy's line for HTTP (`option httplog`), byte for byte, so that `halog` and others read it."""
+"""HAProxy's lines for HTTP (`option httplog`) and TCP (`option tcplog`), byte for byte, so that `halog` and others read them."""
 
 from typing import Final
 
@@ -15,9 +15,10 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 
-_BAD: Final = b'"<BADREQ>"\n'
+_BAD: Final = b' "<BADREQ>"\n'
 _PLAIN: Final = b" - - ---- "
 _OK: Final = Outcome.OK
+_TCP: Final = b"tcp"
 _NO_BACKEND: Final = "<NOSRV>"
 # So many combinations of listener, pool and backend are kept.
 _MOST_KEPT: Final = 1024
@@ -26,7 +27,8 @@ _MOST_KEPT: Final = 1024
 class HaproxyForm(Form):
     """`%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %{+Q}r`.
 
-    No captured fields (`%hr %hs`) and no cookies are there: HAProxy writes nothing for the former, `-` for the latter.
+    No captured fields (`%hr %hs`) and no cookies are there: HAProxy writes nothing for the former, `-` for the latter. Of a session:
+    `%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq`.
     """
 
     def __init__(self, around: Around) -> None:
@@ -55,23 +57,30 @@ class HaproxyForm(Form):
             if last.before is not None:
                 retries = _retries(last)
         in_pool: i64 = standing.requests_of(record.pool) if record.pool else 0
-        return b"%b:%b%b%b%b%b%b %b%b%b/%b/%b/%b/%b 0/%b %b" % (
+        if record.scheme == _TCP:
+            times = _times_of_session(record)
+            ended = f" {termination(record)} ".encode("ascii")
+            request = b"\n"
+        else:
+            times = b"%b%b " % (_times(record), number(record.status) if record.status else b"-1")
+            ended = _PLAIN if record.ended_by is _OK else f" - - {termination(record)}-- ".encode("ascii")
+            request = self._request(record)
+        return b"%b:%b%b%b%b%b%b%b%b/%b/%b/%b/%b 0/%b%b" % (
             self._privacy.address(record.client).encode("ascii", "backslashreplace"),
             number(port),
             self._stamps.at(at // 1000),
             THREE[at % 1000],
             self._where(record),
-            _times(record),
-            number(record.status) if record.status else b"-1",
+            times,
             number(record.response_bytes),
-            _PLAIN if record.ended_by is _OK else f" - - {termination(record)}-- ".encode("ascii"),
+            ended,
             number(standing.clients()),
             number(standing.clients_of(record.listener)),
             number(in_pool),
             number(at_backend),
             retries,
             number(record.queued_behind),
-            self._request(record),
+            request,
         )
 
     def _where(self, record: Record) -> bytes:
@@ -94,7 +103,7 @@ class HaproxyForm(Form):
             return _BAD
         if target != self._target or method != self._method or version != self._version:
             request = hashed(request_line(record, self._privacy.uri(target)))
-            self._asked = f'"{request}"\n'.encode("ascii")
+            self._asked = f' "{request}"\n'.encode("ascii")
             self._target, self._method, self._version = target, method, version
         return self._asked
 
@@ -131,3 +140,12 @@ def _times(record: Record) -> bytes:
     connect = number(millis(connected_at - began - record.gathered_s - record.queued_s))
     answer = b"-1" if head_at == NEVER else number(millis(head_at - connected_at))
     return b"%b/%b/%b/%b/%b " % (gathered, queued, connect, answer, took)
+
+
+def _times_of_session(record: Record) -> bytes:
+    """Milliseconds in the queue, to connect, and all in all; -1 for what never was. A space behind them."""
+    began, connected_at = record.began, record.connected_at
+    took = number(millis(record.ended_at - began))
+    queued = number(millis(record.queued_s)) if record.last is not None or record.queued_s else b"-1"
+    connect = b"-1" if connected_at == NEVER else number(millis(connected_at - began - record.queued_s))
+    return b"%b/%b/%b " % (queued, connect, took)

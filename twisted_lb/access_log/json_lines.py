@@ -11,7 +11,7 @@ from twisted_lb.access_log.escapes import as_json
 from twisted_lb.access_log.heads import Head, Heads
 from twisted_lb.access_log.moments import Moments, Stamps, iso
 from twisted_lb.access_log.privacy import Privacy
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
@@ -76,7 +76,8 @@ class JsonForm(Form):
         elif port:
             said += f',"client.port":{port}'
         if agreed is not None:
-            said += _tls(agreed)
+            said += _tls(agreed) if agreed.version else ""
+            said += _told(agreed.told) if agreed.told is not None else ""
         if len(self._connections) >= _MOST_CONNECTIONS:
             self._connections.clear()
         self._connections[port] = known = Connection(client, peer, agreed, said.encode("ascii"))
@@ -191,6 +192,18 @@ def _tls(agreed: Agreed) -> str:
     names = "tls.client.server_name", "tls.client.subject", "tls.client.hash.sha256"
     values = agreed.server_name, agreed.subject, agreed.fingerprint.upper()
     return said + "".join([f',"{name}":{_text(value)}' for name, value in zip(names, values, strict=True) if value])
+
+
+def _told(told: ToldByProxy) -> str:
+    """What a balancer in front has told of the connection."""
+    names = "unique_id", "authority", "alpn", "tls.version", "tls.cipher", "client.cn", "aws_vpce_id", "azure_pel_id"
+    values = (
+        told.unique_id, told.authority, told.alpn, told.tls_version.removeprefix("TLSv"), told.tls_cipher, told.client_cn,
+        told.aws_vpce_id, told.azure_pel_id,
+    )  # fmt: skip
+    said = "".join([f',"lb.proxy.{name}":{_text(value)}' for name, value in zip(names, values, strict=True) if value])
+    verified = "true" if told.client_verified else "false"
+    return said + (f',"lb.proxy.client.verified":{verified}' if told.client_cn else "")
 
 
 def _stamp(second: int) -> str:

@@ -8,7 +8,7 @@ from twisted_lb.access_log.around import Around, Form, told_status
 from twisted_lb.access_log.escapes import as_word, in_quotes
 from twisted_lb.access_log.moments import Stamps, iso
 from twisted_lb.access_log.termination import termination
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.record import Record
 
@@ -25,7 +25,16 @@ def _port(_: Around, record: Record) -> object:
 
 def _tls(value: Callable[[Agreed], str]) -> Value:
     """What TLS has agreed on; nothing of a client that came without."""
-    return lambda _, record: "" if record.agreed is None else value(record.agreed)
+    return lambda _, record: "" if record.agreed is None or not record.agreed.version else value(record.agreed)
+
+
+def _proxy(value: Callable[[ToldByProxy], str]) -> Value:
+    """What a balancer in front has told; nothing of a client of whom none has."""
+    return lambda _, record: "" if record.agreed is None or record.agreed.told is None else value(record.agreed.told)
+
+
+def _verified(told: ToldByProxy) -> str:
+    return "" if not told.client_cn else "yes" if told.client_verified else "no"
 
 
 def _last_address(_: Around, record: Record) -> object:
@@ -61,6 +70,15 @@ VALUES: Final[dict[str, Value]] = {
     "tls_resumed": _tls(lambda agreed: "yes" if agreed.resumed else "no"),
     "client_subject": _tls(lambda agreed: agreed.subject),
     "client_fingerprint": _tls(lambda agreed: agreed.fingerprint),
+    "proxy_unique_id": _proxy(lambda told: told.unique_id),
+    "proxy_authority": _proxy(lambda told: told.authority),
+    "proxy_alpn": _proxy(lambda told: told.alpn),
+    "proxy_tls_version": _proxy(lambda told: told.tls_version),
+    "proxy_tls_cipher": _proxy(lambda told: told.tls_cipher),
+    "proxy_client_cn": _proxy(lambda told: told.client_cn),
+    "proxy_client_verified": _proxy(_verified),
+    "proxy_aws_vpce_id": _proxy(lambda told: told.aws_vpce_id),
+    "proxy_azure_pel_id": _proxy(lambda told: told.azure_pel_id),
     "version": _version,
     "host": lambda _, record: record.host,
     "method": lambda _, record: record.method,

@@ -19,6 +19,7 @@ from twisted_lb.core.events import (
     BackendRemoved,
     BackendReturned,
     BackendUp,
+    ConnectionsCut,
     EjectionWithheld,
     Event,
     LevelsShifted,
@@ -65,6 +66,7 @@ _KINDS: Final[dict[type, str]] = {
     LevelsShifted: "levels",
     PanicBegan: "panic",
     PanicEnded: "panic_over",
+    ConnectionsCut: "cut",
     LimitSpared: "limit_spared",
     PolicyFailed: "policy_failed",
     PolicyHandedOver: "policy_handed_over",
@@ -130,7 +132,7 @@ class States:
         if isinstance(event, PoolExhausted | PoolRecovered | PolicyEvent | LevelsShifted | PanicBegan | PanicEnded):
             return kind, event.pool, str(event)
         key = (event.pool, event.backend_name)
-        if isinstance(event, EjectionWithheld | AgentGarbled):
+        if isinstance(event, EjectionWithheld | AgentGarbled | ConnectionsCut):
             return kind, f"{event.pool}/{event.backend_name}", _text(event)
         if not isinstance(event, BackendChanged) or _is_another(event.change):
             self._since[key] = self._wall()
@@ -210,6 +212,8 @@ def _text(event: Event) -> str:
         return f"{event.before.value} → {event.admin.value}"
     if isinstance(event, AgentGarbled):
         return f"its agent says what is no word of agents, and ignored: {event.said!r}"
+    if isinstance(event, ConnectionsCut):
+        return event.what
     text = str(event)
     return text.partition(" is ")[2] or text.partition(" has changed: ")[2].replace(" -> ", " → ") or text
 

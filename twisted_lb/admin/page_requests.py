@@ -72,6 +72,7 @@ def _explained(one: Value) -> str:
 def _texts(one: Value) -> list[str]:
     where = [f"{name} {one[name]}" for name in ("client", "listener", "route", "pool") if one[name]]
     where += [f"over {one['tls']['text']}"] if one["tls"] else []
+    where += [f"told by its proxy: {one['proxy']['text']}"] if one["proxy"] else []
     attempts = one["attempts"]
     reasons = {attempt["reason"] for attempt in attempts}
     told = [" · ".join(where), *map(_how, attempts)]

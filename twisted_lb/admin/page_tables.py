@@ -20,6 +20,7 @@ _EVENT_GLYPHS: Final = {
     "levels": "warn",
     "panic": "warn",
     "panic_over": "ready",
+    "cut": "warn",
     "added": "file",
     "removed": "file",
     "changed": "weight",

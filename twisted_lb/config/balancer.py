@@ -15,6 +15,7 @@ from twisted_lb.config.loops import loops
 from twisted_lb.config.objects import objects_of, unfit
 from twisted_lb.config.observe import LogConfig, StatusAddress
 from twisted_lb.config.references import misfits
+from twisted_lb.config.sessions import session_misfits
 from twisted_lb.config.traces import TracesConfig
 from twisted_lb.core.backend import BackendSpec
 
@@ -100,6 +101,7 @@ class LoadBalancerConfig(DescribedConfig):
             errors += [again(one, place) for place, one in unfit(config)] or [
                 *_own_backends(config),
                 *_without_certificates(config),
+                *_sessions(config),
             ]
         except ValidationError as error:
             errors += [again(one) for one in error.errors()]
@@ -136,6 +138,14 @@ def _own_backends(config: LoadBalancerConfig) -> list[InitErrorDetails]:
         error_of("loop", loop.path, f"backend {loop.address} is this balancer itself")
         for loop in loops(config, objects_of(config))
         if loop.sure
+    ]
+
+
+def _sessions(config: LoadBalancerConfig) -> list[InitErrorDetails]:
+    """The errors of the routes of sessions."""
+    return [
+        error_of("misfit_key" if one.about_key else "misfit", one.path, one.text, other=one.other)
+        for one in session_misfits(objects_of(config).listeners, config.routes)
     ]
 
 

@@ -10,7 +10,7 @@ from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import ListenConfig, ListenerConfig
+from twisted_lb.config.listeners import PROTOCOL, ListenConfig, ListenerConfig, Protocol
 from twisted_lb.config.pools import (
     NO_BACKEND,
     AdaptiveConfig,
@@ -27,6 +27,7 @@ from twisted_lb.config.pools import (
     refuse_twice_in_a_list,
 )
 from twisted_lb.config.routes import AskConfig, ForwardingConfig, RouteConfig, protocols
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.core.backend import BackendSpec
 
@@ -63,6 +64,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
         '`503 = "/etc/lb/503.html"`; the ending (.html, .json, else text) says the type. Read at the start and at each reload.',
     )
     listen: ListenConfig = ListenConfig()
+    protocol: Protocol = Field(default="http", description=PROTOCOL)
     acme_webroot: str = Field(
         default="",
         description="The directory in which an ACME client (certbot, lego, acme.sh) writes its challenges, its webroot: what is in "
@@ -82,6 +84,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     timeouts: TimeoutsConfig = TimeoutsConfig()
     limits: LimitsConfig = LimitsConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     forwarding: ForwardingConfig = ForwardingConfig()
 
     @field_validator("upgrades")

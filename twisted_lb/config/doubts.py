@@ -25,10 +25,19 @@ from twisted_lb.config.pools import AdaptiveConfig, PoolConfig, RetryConfig
 from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
+from twisted_lb.config.sessions import (
+    idle_keys,
+    is_of_sessions,
+    led_pools,
+    pools_of_sessions,
+    takes_requests,
+    takes_sessions,
+)
 from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig
 from twisted_lb.config.tls import TlsPolicyConfig, weak_ciphers
 from twisted_lb.config.trust import TrustConfig
-from twisted_lb.core.address import TcpAddress, is_name
+from twisted_lb.core.address import TcpAddress, UnixAddress, is_name
 from twisted_lb.core.backend import ADAPTIVE
 from twisted_lb.core.pickers.by_prefix import PrefixPolicy
 from twisted_lb.core.prompt_cache import BLOCK_COSTS_BYTES
@@ -104,6 +113,11 @@ CODES: Final = {
     "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
     "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
+    "W73": 'A key of a route or a listener has no effect: its connections are carried as they are (`protocol = "tcp"`, `sni`).',
+    "W74": "TLS goes inside TLS: a route passes it on to a pool with `tls`.",
+    "W75": "A route by `sni` is for nobody: no listener speaks TLS or carries TCP.",
+    "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
+    "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
 }
 
 
@@ -139,6 +153,47 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     objects = objects_of(config)
     ways = _Ways(config, objects)
     yield from ways.doubts()
+    yield from _of_pools(config, objects)
+    yield from _of_same_cookies(config, objects)
+    yield from _of_unused_checks(config)
+    for index, route in enumerate(config.routes):
+        effective = objects.routes[name_of(route, index)]
+        yield from _of_attempts(("routes", index), effective)
+        yield from _of_profiled_route(("routes", index), route, effective, objects)
+        yield from _of_key(("routes", index), route, objects)
+        yield from _of_sessions(("routes", index), route, objects)
+        if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
+            yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
+    if "key" in config.model_fields_set and DEFAULT in objects.to_default:
+        yield from _of_key((), objects.to_default[DEFAULT], objects)
+    for name, route in objects.to_default.items():
+        if name == DEFAULT:
+            yield from _of_attempts((), route)
+        yield from _of_profiled_route((), config if name == DEFAULT else RouteRulesConfig(), route, objects)
+    for name, listener in objects.listeners.items():
+        yield from _of_trust(_home(config.listeners, "listeners", name), listener)
+        yield from _of_limits(_home(config.listeners, "listeners", name), listener)
+        yield from _of_tls(home_of_listener(config, name), listener)
+        said = config.listeners.get(name, config)
+        for key in idle_keys(said, of_listener=True) if listener.protocol == "tcp" else ():
+            yield Doubt("W73", (*home_of_listener(config, name), *key), 'has no effect: protocol = "tcp"')
+    yield from _of_tcp_keepalive(config)
+    if listening:
+        yield from _of_unsaid_listener(config)
+    yield from _of_room(config, objects, descriptors, room)
+    if config.log.file is None:
+        yield from _of_access_log(config)
+    yield from (
+        Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
+        for loop in loops(config, objects)
+        if not loop.sure
+    )
+
+
+def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
+    """What is doubtful about each pool by itself."""
+    default_pools = {name: one.default_pool or DEFAULT for name, one in objects.listeners.items()}
+    of_sessions = pools_of_sessions(config.routes, objects.listeners, default_pools)
     for name, pool in objects.pools.items():
         yield from _of_checks(_home(config.pools, "pools", name), pool)
         yield from _of_retries(_home(config.pools, "pools", name), pool)
@@ -154,39 +209,13 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         yield from _of_profile(config, name, pool)
         yield from _of_buffers(_home(config.pools, "pools", name), pool, config.limits.memory_bytes)
         yield from _of_affinity(config, name, pool)
-        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool)
+        yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        yield from _of_severing(
+            _home(config.pools, "pools", name), config.pools.get(name, config).model_fields_set, pool
+        )
         yield from _of_mirror(("pools", name, "mirror"), pool, objects)
-    yield from _of_same_cookies(config, objects)
-    yield from _of_unused_checks(config)
-    for index, route in enumerate(config.routes):
-        effective = objects.routes[name_of(route, index)]
-        yield from _of_attempts(("routes", index), effective)
-        yield from _of_profiled_route(("routes", index), route, effective, objects)
-        yield from _of_key(("routes", index), route, objects)
-        if isinstance(route.fallback, str) and route.fallback in route.pools and len(route.pools) == 1:
-            yield Doubt("W15", ("routes", index, "fallback"), f"{route.fallback} is the pool that the route leads to")
-    if "key" in config.model_fields_set and DEFAULT in objects.to_default:
-        yield from _of_key((), objects.to_default[DEFAULT], objects)
-    for name, route in objects.to_default.items():
-        if name == DEFAULT:
-            yield from _of_attempts((), route)
-        yield from _of_profiled_route((), config if name == DEFAULT else RouteRulesConfig(), route, objects)
-    for name, listener in objects.listeners.items():
-        yield from _of_trust(_home(config.listeners, "listeners", name), listener)
-        yield from _of_limits(_home(config.listeners, "listeners", name), listener)
-        yield from _of_tls(home_of_listener(config, name), listener)
-    if listening:
-        yield from _of_unsaid_listener(config)
-    yield from _of_room(config, objects, descriptors, room)
-    if config.log.file is None:
-        yield from _of_access_log(config)
-    yield from (
-        Doubt("W11", loop.path, f"{loop.address} is the listener {loop.listener}")
-        for loop in loops(config, objects)
-        if not loop.sure
-    )
 
 
 def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
@@ -210,7 +239,8 @@ def _of_tls(place: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:
             )
 
 
-def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+def _of_outgoing_tls(place: KeyPath, pool: PoolConfig, *, of_sessions: bool) -> Iterator[Doubt]:
+    """What is doubtful about TLS to backends; `of_sessions`: whether they speak HTTP at all is their clients' business."""
     if pool.tls is not None and not pool.tls.verify:
         yield Doubt("W68", (*place, "tls", "verify"), "false: whoever answers is taken for a backend of this pool")
         if pool.tls.ca is not None:
@@ -218,7 +248,7 @@ def _of_outgoing_tls(place: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
     own = [(n, one.address) for n, one in enumerate(pool.backends) if isinstance(one.address, TcpAddress)]
     if pool.tls is None:
         for number, address in own:
-            if address.port == 443:
+            if address.port == 443 and not of_sessions:
                 yield Doubt(
                     "W70",
                     (*place, "backends", number),
@@ -287,7 +317,7 @@ def _policies(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> dict[K
 
 def _of_cost(config: LoadBalancerConfig, name: str, objects: Objects) -> Iterator[Doubt]:
     """The cost of requests, compared where nobody says what they cost."""
-    routes = [one for one in (*objects.routes.values(), *objects.to_default.values()) if name in _pools(one)]
+    routes = [one for one in (*objects.routes.values(), *objects.to_default.values()) if name in led_pools(one)]
     if not routes or any(one.cost != ORDINARY for one in routes):
         return
     pool = objects.pools[name]
@@ -334,11 +364,14 @@ class _Ways:
         self._config: Final = config
         self._objects: Final = objects
         # By listener: its routes' numbers in the file, in their order.
+        listeners = objects.listeners
         self._routes: Final = {
-            listener: [
-                index for index, route in enumerate(config.routes) if not route.listeners or listener in route.listeners
-            ]
-            for listener in objects.listeners
+            listener: [index for index, one in enumerate(config.routes) if takes_requests(one, listener, listeners)]
+            for listener in listeners
+        }
+        self._of_sessions: Final = {
+            listener: [index for index, one in enumerate(config.routes) if takes_sessions(one, listener, listeners)]
+            for listener in listeners
         }
         self._matches: Final = [match_of(route) for route in config.routes]
         self._hidden: Final = {listener: self._hidden_at(listener) for listener in objects.listeners}
@@ -355,7 +388,7 @@ class _Ways:
         yield from self._routes_passed()
         for name, listener in self._objects.listeners.items():
             yield from self._of_listener(name, listener)
-        used = {pool for route in self._config.routes for pool in _pools(route)}
+        used = {pool for route in self._config.routes for pool in led_pools(route)}
         used |= {pool for name in self._objects.listeners if (pool := self._pool_of_the_rest(name)) is not None}
         used |= {one.mirror.to for name, one in self._objects.pools.items() if name in used and one.mirror is not None}
         for pool in self._objects.pools:
@@ -417,7 +450,8 @@ class _Ways:
         if by is not None and "default_pool" in listener.model_fields_set:
             text = f"{listener.default_pool} gets nothing: routes[{by}] takes every request"
             yield Doubt("W04", (*path, "default_pool"), text, ("routes", by))
-        pools = [pool for number in self._routes[name] for pool in _pools(self._config.routes[number])]
+        numbers = [*self._routes[name], *self._of_sessions[name]]
+        pools = [pool for number in numbers for pool in led_pools(self._config.routes[number])]
         if not pools and self._pool_of_the_rest(name) is None:
             yield Doubt("W06", path or ("listen",), "leads to no pool")
 
@@ -425,6 +459,21 @@ class _Ways:
         """The pool that has what no route takes, where that is anything."""
         pool = self._objects.listeners[listener].default_pool or DEFAULT
         return pool if pool in self._objects.pools and None not in self._hidden[listener] else None
+
+
+def _of_sessions(place: KeyPath, route: RouteConfig, objects: Objects) -> Iterator[Doubt]:
+    """What is doubtful about a route of sessions."""
+    if not is_of_sessions(route, objects.listeners):
+        return
+    why = "its connections are carried as they are"
+    for key in idle_keys(route):
+        yield Doubt("W73", (*place, *key), f"has no effect: {why}")
+    if route.sni and not any(takes_sessions(route, one, objects.listeners) for one in objects.listeners):
+        yield Doubt("W75", (*place, "sni"), "leads nobody: no listener has tls.certificates or carries TCP")
+    for name in led_pools(route) if route.sni and not route.terminate_tls else ():
+        if name in objects.pools and objects.pools[name].tls is not None:
+            text = f"the TLS of its clients goes inside the TLS of the pool {name}"
+            yield Doubt("W74", (*place, "sni"), text, ("pools", name, "tls"))
 
 
 def _keeps_out(route: RouteConfig) -> bool:
@@ -437,16 +486,10 @@ def _keeps_out(route: RouteConfig) -> bool:
 
 def _lets_in(route: RouteConfig, kept: RouteConfig) -> bool:
     """Whether a route leads to a pool what another one keeps out: with an escaped slash, and whoever asks."""
-    if not any(_pools(route)) or route.encoded_slash == "refuse":
+    if not any(led_pools(route)) or route.encoded_slash == "refuse":
         return False
     same = (route.allow_clients, route.deny_clients) == (kept.allow_clients, kept.deny_clients)
-    return not (any(_pools(kept)) and same)
-
-
-def _pools(route: RouteConfig) -> Iterator[str]:
-    yield from route.pools
-    if isinstance(route.fallback, str):
-        yield route.fallback
+    return not (any(led_pools(kept)) and same)
 
 
 def _of_checks(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
@@ -578,7 +621,7 @@ def _of_attempts(path: KeyPath, route: RouteConfig) -> Iterator[Doubt]:
 
 def _of_key(path: KeyPath, route: RouteConfig, objects: Objects) -> Iterator[Doubt]:
     """What is said of a route's own key that nobody goes by; the defaults' is for whichever route has such a pool."""
-    pools = {name: objects.pools[name] for name in _pools(route) if name in objects.pools}
+    pools = {name: objects.pools[name] for name in led_pools(route) if name in objects.pools}
     if "key" in route.model_fields_set and not any(
         policy_for(pool.policy, pool.policy_budget_us).keyed for pool in pools.values()
     ):
@@ -603,6 +646,28 @@ def _of_trust(path: KeyPath, trust: TrustConfig) -> Iterator[Doubt]:
                 yield Doubt("W10", (*home, key), f"{network} is everybody: each client can say to be anybody")
     if trust.proxy_protocol_from and trust.proxy_protocol == "off":
         yield Doubt("W72", (*home, "proxy_protocol_from"), "has no effect: proxy_protocol is off")
+
+
+def _of_severing(path: KeyPath, said: set[str], pool: PoolConfig) -> Iterator[Doubt]:
+    """What cuts tunnels, and never will: what is said of the pool itself, since the defaults may be for others."""
+    several = pool.targets is not None or len({bool(one.backup) for one in pool.backends}) > 1
+    if pool.leave_backups and "leave_backups" in said and not several:
+        yield Doubt("W79", (*path, "leave_backups"), "has no effect: the pool has no backups beside other backends")
+
+
+def _of_tcp_keepalive(config: LoadBalancerConfig) -> Iterator[Doubt]:
+    """What is asked of unix sockets alone, by their own tables; the defaults' is for whoever has others."""
+    places: list[tuple[KeyPath, TcpKeepaliveConfig, bool]] = [
+        (("listeners", name), one.tcp_keepalive, all(address.path for address in one.addresses))
+        for name, one in config.listeners.items()
+    ]
+    for name, pool in config.pools.items():
+        unix = all(isinstance(one.address, UnixAddress) for one in pool.backends)
+        places.append((("pools", name), pool.tcp_keepalive, unix and pool.targets is None))
+    for place, keepalive, unix in places:
+        if unix and keepalive.on:
+            text = "has no effect: there are unix sockets alone, whose peers cannot go unnoticed"
+            yield Doubt("W78", (*place, "tcp_keepalive"), text)
 
 
 def _of_limits(path: KeyPath, listener: ListenerConfig) -> Iterator[Doubt]:

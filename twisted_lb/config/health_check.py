@@ -1,7 +1,7 @@
 """Active health checks: what backends are asked, how often, and which answers pass."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -55,6 +55,11 @@ def _is_authority(text: str) -> bool:
 class HealthCheckConfig(Model):
     """Active health checks: the probe that each backend gets again and again, and when its results count."""
 
+    # The keys that speak of a request and its answer.
+    OF_HTTP: ClassVar[frozenset[str]] = frozenset(
+        ("path", "method", "host", "headers", "expect_statuses", "expect_text", "busy_statuses")
+    )
+
     interval_s: float = Field(
         default=2.0,
         ge=0,
@@ -69,7 +74,8 @@ class HealthCheckConfig(Model):
     )
     kind: Literal["http", "tcp"] = Field(
         default="http",
-        description="`http` sends a request and judges its answer by the keys below; `tcp` only connects. "
+        description="`http` sends a request and judges its answer by the keys below; `tcp` only connects, which is what is done where "
+        "nobody says it and no listener and no route leads requests of HTTP to the pool. "
         "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
     )
     path: str = Field(

@@ -77,6 +77,12 @@ class RouteTimeoutsConfig(IdleAnswerConfig):
         description="For the next byte in either direction of a tunnel, such as a WebSocket. Danger: "
         "shorter than the application's own pings cuts quiet clients off.",
     )
+    half_open_s: Seconds = Field(
+        default=300,
+        description="For the next byte of a tunnel of which one side has sent its FIN (half-closed), `tunnel_idle_s` at most. "
+        "Danger: shorter than a backend thinks before it answers a client that has said all cuts the answer off; long values keep "
+        "what dead clients have left.",
+    )
 
 
 class PoolTimeoutsConfig(Model):

@@ -10,8 +10,15 @@ from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_o
 from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
+
+Protocol = Literal["http", "tcp"]
+PROTOCOL = (
+    "What clients speak: `http`, each request is balanced; `tcp`, anything else, in the clear or behind the listener's `tls`: each "
+    "connection is balanced, and carried as it is. Danger: with `tcp` no rule that looks at requests is asked."
+)
 
 
 class ListenConfig(Model):
@@ -94,10 +101,12 @@ Addresses = Annotated[tuple[AddressTable, ...], SEVERAL]
 class ListenerRulesConfig(AccessConfig, TrustConfig):
     """What holds for the connections of a listener's clients."""
 
+    protocol: Protocol = Field(default="http", description=PROTOCOL)
     default_pool: Name | None = Field(
         default=None,
         description="The pool of requests that no route takes; left out: the pool `default`, and where there is none they "
-        "get 404.",
+        'get 404. Of a listener with `protocol = "tcp"`: the pool of connections that no route takes; where there is none they are '
+        "closed.",
     )
     client_half_close: Literal["abort", "finish"] = Field(
         default="abort",
@@ -130,6 +139,7 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
         "`.well-known/acme-challenge` there is served to anybody, on any host, before routes, `deny` and redirects.",
     )
     tls: TlsConfig = TlsConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     timeouts: ClientTimeoutsConfig = ClientTimeoutsConfig()
     limits: ClientLimitsConfig = ClientLimitsConfig()
 

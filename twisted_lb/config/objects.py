@@ -16,6 +16,7 @@ from twisted_lb.config.pools import ChoiceConfig, PoolConfig, PoolRulesConfig
 from twisted_lb.config.problems import dotted
 from twisted_lb.config.profiles import PROFILES, Profile, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
+from twisted_lb.config.sessions import checked_as_sessions, pools_of_sessions
 
 M = TypeVar("M", bound=Model)
 # How each object of a kind is made, by its name, and where it stands.
@@ -131,15 +132,32 @@ def _profile_of(config: DescribedConfig, pool: str) -> Profile | None:
 
 
 def _pools(config: DescribedConfig) -> Makers[PoolConfig]:
+    of_sessions = _pools_of_sessions(config)
     found: Makers[PoolConfig] = {
-        name: (("pools", name), partial(_pool, config, pool)) for name, pool in config.pools.items()
+        name: (("pools", name), partial(_pool, config, pool, of_sessions=name in of_sessions))
+        for name, pool in config.pools.items()
     }
     if config.backends:
-        found[DEFAULT] = (), lambda: _pool(config, _flat_pool(config))
+        found[DEFAULT] = (), lambda: _pool(config, _flat_pool(config), of_sessions=DEFAULT in of_sessions)
     return found
 
 
-def _pool(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
+def _pools_of_sessions(config: DescribedConfig) -> frozenset[str]:
+    """The pools that have sessions alone; what does not go together with what it inherits is told elsewhere."""
+    try:
+        listeners = _made(_listeners(config))
+    except ValidationError:
+        return frozenset()
+    pools = {name: one.default_pool or DEFAULT for name, one in listeners.items()}
+    return pools_of_sessions(config.routes, listeners, pools)
+
+
+def _pool(config: DescribedConfig, pool: PoolConfig, *, of_sessions: bool) -> PoolConfig:
+    said = _pool_said(config, pool)
+    return said.model_copy(update={"health_check": checked_as_sessions(said.health_check)}) if of_sessions else said
+
+
+def _pool_said(config: DescribedConfig, pool: PoolConfig) -> PoolConfig:
     check = check_of(pool, config)
     # A name that means nothing is told where it stands.
     checks = [PoolRulesConfig(health_check=config.checks[check])] if check in config.checks else []

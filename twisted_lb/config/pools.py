@@ -16,6 +16,7 @@ from twisted_lb.config.mirror import MirrorConfig
 from twisted_lb.config.own_policies import OwnChoice
 from twisted_lb.config.policies import DESCRIBED, PolicyChoice, PolicyTable, ShadowChoice
 from twisted_lb.config.targets import TargetsConfig
+from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import PoolTls
 from twisted_lb.config.urgency import BY_ROUTE, Urgency
 from twisted_lb.core.address import UnixAddress, is_name
@@ -540,6 +541,18 @@ class ChoiceConfig(Model):
         "them the IPv4 ones where there is any.",
     )
 
+    close_when_down: bool = Field(
+        default=False,
+        description="Whether tunnels (WebSockets) are cut that lead to a backend which checks, its agent or traffic have taken out "
+        "(`on-marked-down shutdown-sessions`), so that clients connect anew, elsewhere; requests are not: they have retries, and "
+        "`health_check.move`. Danger: a backend that refuses new connections while it finishes its tunnels, as at a graceful restart, "
+        "loses them.",
+    )
+    leave_backups: bool = Field(
+        default=False,
+        description="Whether tunnels that lead to a `backup` are cut when other backends of the pool are used again "
+        "(`on-marked-up shutdown-backup-sessions`). Danger: all of them connect anew at once.",
+    )
     policy_budget_us: int = Field(
         default=500,
         ge=0,
@@ -586,6 +599,7 @@ class PoolRulesConfig(ChoiceConfig):
     hedge: HedgeConfig = HedgeConfig()
     shadow: ShadowConfig = ShadowConfig()
     upstream: UpstreamConfig = UpstreamConfig()
+    tcp_keepalive: TcpKeepaliveSwitch = TcpKeepaliveConfig()
     timeouts: PoolTimeoutsConfig = PoolTimeoutsConfig()
     limits: HeadLimitsConfig = HeadLimitsConfig()
 

@@ -45,7 +45,9 @@ def _whole(model: type[Model], *keys: str) -> frozenset[str]:
 
 # The flat keys, by the objects that they are the short form of. Some are for two.
 FLAT: Mapping[str, frozenset[str]] = {
-    "listeners": _whole(ListenerRulesConfig, "client_half_close", "error_pages", "acme_webroot", "tls")
+    "listeners": _whole(
+        ListenerRulesConfig, "protocol", "client_half_close", "error_pages", "acme_webroot", "tls", "tcp_keepalive"
+    )
     | {"listen"}
     | _keys("timeouts", ClientTimeoutsConfig)
     | _keys("limits", ClientLimitsConfig)
@@ -56,7 +58,7 @@ FLAT: Mapping[str, frozenset[str]] = {
     | _keys("forwarding", ToldConfig),
     "pools": _whole(ChoiceConfig, *ChoiceConfig.model_fields)
     | _whole(PoolRulesConfig, "health_check", "ejection", "queue", "affinity", "adaptive")
-    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "hedge", "shadow", "upstream")
+    | _whole(PoolRulesConfig, "slow_start", "panic", "retry", "hedge", "shadow", "upstream", "tcp_keepalive")
     | {"backends"}
     | _keys("timeouts", PoolTimeoutsConfig)
     | _keys("limits", HeadLimitsConfig),

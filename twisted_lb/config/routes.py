@@ -180,6 +180,13 @@ class MatchConfig(Model):
         description='Addresses and networks of clients, or `{ file = "PATH" }` with one a line. The client is the one that '
         "`trusted_proxies` name.",
     )
+    sni: Annotated[tuple[Host, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="Names that clients ask for in the ClientHello of TLS (SNI), as `host` has them: those connections are carried as they "
+        "are, with their TLS, to a backend that has the certificate (passthrough), from listeners with `tls` or "
+        '`protocol = "tcp"`. Nothing of HTTP is looked at.',
+    )
 
 
 class RedirectConfig(Model):
@@ -428,6 +435,11 @@ class RouteConfig(MatchConfig, RouteRulesConfig):
         default=None, description='An answer of our own: `{ status = 503, text = "closed for repairs" }`, see below.'
     )
     deny: bool = Field(default=False, description="All of these requests get 403.")
+    terminate_tls: bool = Field(
+        default=False,
+        description="Connections to the names of `sni` end their TLS here, by the certificates of their listener, and what is in it is "
+        "carried on.",
+    )
 
     @model_validator(mode="after")
     def _has_one_action(self) -> Self:

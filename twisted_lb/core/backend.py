@@ -458,6 +458,19 @@ class Backend:
         return not self.usable and (self.out is not Skipped.DOWN or self.health.known)
 
     @property
+    def lost(self) -> Skipped | None:
+        """What says that the server behind it is not well, whatever the operator wants of it: checks, its agent, or traffic. None where
+        nobody does, or panic uses it all the same.
+        """
+        if self.used_in_panic:
+            return None
+        if not self.health.up and self.health.known:
+            return Skipped.DOWN
+        if self.agent.down:
+            return Skipped.AGENT
+        return Skipped.EJECTED if self.ejection.active else None
+
+    @property
     def out(self) -> Skipped | None:
         """Why it gets no requests, whatever it has in flight: the first reason that holds. None where it may get them."""
         if self.admin is not AdminState.READY:

@@ -223,11 +223,14 @@ class PoolRecovered:
 
 @dataclass(frozen=True)
 class LevelsShifted:
-    """The requests of a pool go to other levels than before, its backups among them: `level 0 (70 %), level 1 (30 %)`."""
+    """The requests of a pool go to other levels than before, its backups among them: `level 0 (70 %), level 1 (30 %)`. `before`: where
+    they went last.
+    """
 
     pool: str
     in_use: str
     at: float
+    before: str = ""
 
     def __str__(self) -> str:
         return f"pool {self.pool} uses {self.in_use}"
@@ -268,6 +271,25 @@ class LimitSpared:
     def __str__(self) -> str:
         what = "a request" if self.requests == 1 else f"{self.requests} requests"
         return f"the rate limit {self.limit} would have refused {what} (dry run)"
+
+
+@dataclass(frozen=True)
+class ConnectionsCut:
+    """Tunnels that led to a backend were cut, so many, since it went down, or is a backup that is not needed any more."""
+
+    pool: str
+    backend_name: str
+    count: int
+    reason: str
+    at: float
+
+    @property
+    def what(self) -> str:
+        """How many, and why."""
+        return f"{'a tunnel is' if self.count == 1 else f'{self.count} tunnels are'} cut: {self.reason}"
+
+    def __str__(self) -> str:
+        return f"{_called(self.pool, self.backend_name)}: {self.what}"
 
 
 @dataclass(frozen=True)
@@ -348,6 +370,7 @@ Event = (
     | LevelsShifted
     | PanicBegan
     | PanicEnded
+    | ConnectionsCut
     | LimitSpared
     | PolicyFailed
     | PolicyHandedOver

@@ -58,7 +58,7 @@ class Explained:
     """One request, explained. `began_at` is in seconds since 1970, lengths are seconds, None for what did not happen.
 
     `id` is that of the request, or a name that it has got for asking (`~1`). `path` is its target without the query; `query`
-    says whether there was one. `agreed` is what TLS has agreed on with the client, None where it came without. `status` is what the client was told, 0 for nothing so far. `outcome` is a name: of an outcome
+    says whether there was one. `agreed` is what TLS has agreed on with the client, or a balancer in front has told of it, None where neither is so. `status` is what the client was told, 0 for nothing so far. `outcome` is a name: of an outcome
     or a refusal, ANSWER or REDIRECT for what the route itself answers, "" while it runs. `skipped` are the backends that were
     out at one of the decisions, `candidates` those that were not at the last one. `note` says in words what else decided.
     """

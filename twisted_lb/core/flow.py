@@ -8,8 +8,8 @@ from mypy_extensions import mypyc_attr
 from twisted_lb.core.histogram import Histogram, Reading, reading_of
 from twisted_lb.core.totals import KINDS, PoolTotals, kind_of
 
-# RFC 9110 9 and RFC 5789, as OpenTelemetry counts them; what else a client may invent is `_OTHER`.
-METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "_OTHER")
+# RFC 9110 9 and RFC 5789, as OpenTelemetry counts them; `TCP` are sessions; what else a client may invent is `_OTHER`.
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "TCP", "_OTHER")
 _GET: Final = b"GET"
 _INDEX: Final = {name.encode("ascii"): at for at, name in enumerate(METHODS[:-1])}
 _OTHER: Final = len(METHODS) - 1

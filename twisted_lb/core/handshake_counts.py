@@ -18,6 +18,7 @@ class Failure(enum.Enum):
     PLAIN_HTTP = "plain_http"
     NO_TLS = "no_tls"
     NO_CERTIFICATE = "no_certificate"
+    NO_ROUTE = "no_route"
     TOO_MANY = "too_many"
 
 

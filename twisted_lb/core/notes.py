@@ -38,7 +38,7 @@ class Note:
 
     Moments are monotonic seconds as in `Record`, `head_at` that of the head of the answer; `ended_at` is NEVER while the
     request runs. `attempt` is the last one, and leads to those before; `story` is kept only where more is to be told than the
-    one attempt at a request that went well. `client` is an address, `agreed` what TLS has agreed on with it, `target` as the client sent it. `number`: what it is
+    one attempt at a request that went well. `client` is an address, `agreed` what is known of its connection, `target` as the client sent it. `number`: what it is
     called by who asks, where it has no id; 0 before.
     """
 

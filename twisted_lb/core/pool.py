@@ -1297,7 +1297,7 @@ class Pool:
         elif in_use and in_use != before:
             self._in_use = in_use
             if before:
-                self._on_event(LevelsShifted(self.name, in_use, now))
+                self._on_event(LevelsShifted(self.name, in_use, now, before))
         panics = any(levels.panics)
         if panics != self._panics:
             self._panics = panics

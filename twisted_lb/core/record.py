@@ -37,7 +37,7 @@ class Record:
     refused has `_` where it was not valid. The id is the one that an error page shows. `version` is 10 or 11, 0 for what was
     refused before its head was read; `scheme` that of the connection; `host` what was asked for, validated, "" where nothing
     was said. `fields` are the lines of its head that go on to a backend, as the client sent them: these are its words, and
-    may hold any byte of a field's value. `agreed` is what our own TLS has agreed on with the client, None where it came without. `trace` is what was found out of its trace, None where nobody looked. `listener`,
+    may hold any byte of a field's value. `agreed` is what our own TLS has agreed on with the client, or a balancer in front has told of it, None where neither is so. `trace` is what was found out of its trace, None where nobody looked. `listener`,
     `route` and `pool` are names, "" where none was found.
 
     `last` is the attempt that was made last, None where none was; `attempts` are all, in order, each with its backend, its

@@ -52,7 +52,8 @@ class PoolSettings:
     checks mean that they are busy. `slow_start`: how a backend that is back comes to its weight. `spill`: whether a request whose
     level is full goes on to one that is not in use, or waits. `panic_percent`: where fewer of those that are wanted are usable,
     ejected ones are used too, 0: never; `panic_even_down`: those too that are down by their checks. `affinity`: how requests are bound to
-    backends (sticky sessions); None: they are not. `mirror`: which of its requests are sent to another pool too, None: none.
+    backends (sticky sessions); None: they are not. `close_when_down`: tunnels to a backend that checks or traffic have taken out are cut;
+    `leave_backups`: those to backups are, when its primaries are used again. `mirror`: which of its requests are sent to another pool too, None: none.
     """
 
     rise: int = 2
@@ -78,6 +79,8 @@ class PoolSettings:
     panic_percent: int = 0
     panic_even_down: bool = False
     affinity: AffinityRules | None = None
+    close_when_down: bool = False
+    leave_backups: bool = False
     ejection: EjectionRules = EjectionRules()
     mirror: MirrorSettings | None = None
 

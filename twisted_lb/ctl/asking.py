@@ -30,7 +30,9 @@ def _run_route(session: Session, arguments: Namespace) -> int:
     elif found.get("route") is None:
         looked_at = plural(len(items(found, "looked_at")), "route")
         console.say_cut(_looked_at(found))
-        console.say(f"no route: the client would get a {found.get('status') or 404} ({looked_at} looked at)")
+        of_session = found.get("status") is None and text_of(found, "why")
+        told = of_session or f"the client would get a {found.get('status') or 404}"
+        console.say(f"no route: {told} ({looked_at} looked at)")
     else:
         console.say_cut([*labelled("listener", [_listener(session, found)]), *_looked_at(found)])
         decision = part(found, "decision")
@@ -90,6 +92,8 @@ def _own_answer(found: Answer) -> str:
     status, why = count(found.get("status")), text_of(found, "why")
     if text_of(found, "action") in ("answer", "redirect"):
         return f"The route answers itself: {status}."
+    if found.get("status") is None:
+        return f"The client's connection would be reset: {why}."
     return f"The client would get a {status}{': ' if why else ''}{why}."
 
 
@@ -134,7 +138,7 @@ def explanation(told: Answer, now: float) -> list[Words]:
     cells = [_attempt(at, one, told, last=at == len(attempts)) for at, one in enumerate(attempts, 1)]
     indent = " " * (max((words(row[0]).width + words(row[1]).width for row in cells), default=0) + 4)
     for head, one in zip(aligned(cells, [False] * 4), attempts, strict=True):
-        lines += [head, *(Words(indent) + said for said in _how(one))]
+        lines += [head, *(Words(indent) + said for said in _how(one, told))]
     lines += [Words()] if attempts else [Words("No backend was asked.")]
     return [*lines, *_beside(told)]
 
@@ -149,10 +153,15 @@ def _title(told: Answer, now: float) -> Words:
         for_s = f" for {seconds(max(0.0, now - moment))}" if isinstance(moment, int | float) else ""
         return Words(head, ("still running", BOLD), for_s)
     word = word_of(told)
-    status = str(told.get("status") or "nothing")
+    status = str(told.get("status") or ("closed" if _is_session(told) and told.get("attempts") else "nothing"))
     spans: list[str | tuple[str, str]] = [head, "→ ", (status, BOLD), f" after {seconds(told.get('took_s'))}"]
     spans += [", ", (word, BOLD)] if word else []
     return Words(*spans)
+
+
+def _is_session(told: Answer) -> bool:
+    """Whether it is a connection that was carried as it is."""
+    return text_of(told, "method") == "TCP"
 
 
 def word_of(told: Answer) -> str:
@@ -170,7 +179,9 @@ def _surroundings(told: Answer) -> str:
     named_parts = (("client", "client"), ("listener", "listener"), ("route", "route"), ("pool", "pool"))
     said = [f"{label} {text_of(told, key)}" for label, key in named_parts if told.get(key)]
     over = text_of(part(told, "tls"), "text")
-    return " · ".join([*said, *([f"over {over}"] if over else [])])
+    before = text_of(part(told, "proxy"), "text")
+    said += [f"over {over}"] if over else []
+    return " · ".join([*said, *([f"told by its proxy: {before}"] if before else [])])
 
 
 def _attempt(at: int, one: Answer, told: Answer, *, last: bool) -> list[Cell]:
@@ -182,11 +193,12 @@ def _attempt(at: int, one: Answer, told: Answer, *, last: bool) -> list[Cell]:
     return [str(at), Words((text_of(one, "backend"), BOLD)), sign + Words(" ", (outcome or "running", BOLD)), reason]
 
 
-def _how(one: Answer) -> list[Words]:
+def _how(one: Answer, told: Answer) -> list[Words]:
     """The times of an attempt, and why it was made, and there."""
     connect = "0 (reused)" if one.get("reused") else seconds(one.get("connect_s"))
     times = [("queue", seconds(one.get("queue_s"))), ("connect", connect)]
-    times += [(label, seconds(one.get(key))) for label, key in (("first byte", "first_byte_s"), ("rest", "rest_s"))]
+    first = "open" if _is_session(told) else "first byte"
+    times += [(label, seconds(one.get(key))) for label, key in ((first, "first_byte_s"), ("rest", "rest_s"))]
     lines = [join((Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")), "   ")]
     if retried := text_of(one, "retried"):
         number, most = number_of(one, "number"), number_of(one, "most")
@@ -275,7 +287,7 @@ def _next(session: Session, typed: str) -> int:
 def _route_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("method", metavar="METHOD")
-    add("url", metavar="URL", help="http://host/path")
+    add("url", metavar="URL", help="http://host/path; tcp://name of a connection")
     add("-H", "--header", action="append", default=[], metavar="NAME:VALUE", help="a field of the request")
     add("--client", metavar="ADDRESS", help="who would send it")
     add("--listener", metavar="NAME", help="where it would come in; the first one, if not given")

@@ -113,9 +113,13 @@ _WHO: Final = {
     "client_subject": "subject",
     "fingerprint": "fingerprint",
     "client_fingerprint": "fingerprint",
+    "authority": "host",
+    "client_cn": "subject",
+    "unique_id": "proxy-id",
+    "aws_vpce_id": "endpoint",
 }
 # Of these what is said there is told elsewhere too, in texts of ours.
-_SPOKEN_OF: Final = ("who", "subject", "fingerprint")
+_SPOKEN_OF: Final = ("who", "subject", "fingerprint", "proxy-id", "endpoint")
 # What stands there and is nobody.
 _NOBODY: Final = {"", "start", "SIGHUP", "watch"}
 # Keys whose value is a word of ours.

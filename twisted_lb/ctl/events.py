@@ -37,6 +37,7 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "levels": ("~", YELLOW),
     "panic": ("△", RED),
     "panic_over": ("●", GREEN),
+    "cut": ("✕", YELLOW),
     "full": ("≡", YELLOW),
     "limit_spared": ("△", YELLOW),
     "leak": ("△", YELLOW),

@@ -1,18 +1,18 @@
 """The arrival of a connection: from an accepted socket to a known client and a protocol.
 
-First the header of the PROXY protocol, where the listener wants one, then the ClientHello and TLS, where it has certificates. Each
-stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
+First the header of the PROXY protocol, where the listener wants one, then the ClientHello, where its name leads somewhere or the listener has
+certificates, and TLS, unless that is somebody else's to end. Each stage is bounded, all of them have one deadline, and the connection counts at the listener's gate from its `accept` on.
 """
 
 import _socket
 import os
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.gate import client_key
 from twisted_lb.core.handshake_counts import Failure
@@ -24,7 +24,10 @@ from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.local_reply import Claim
 from twisted_lb.net.poller import PEER_CLOSED, READ, Pollable, Poller
+from twisted_lb.net.proxied import told_by
 from twisted_lb.net.secured import Secured
+from twisted_lb.net.session import Session
+from twisted_lb.net.session_table import Way
 from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
 from twisted_lb.wire.client_hello import (
@@ -46,25 +49,33 @@ _MOST_WAITING_BYTES: Final = 65536
 _log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame to learn it from
 
 
+class Build(Protocol):
+    """What makes the protocol of a connection that has arrived."""
+
+    def __call__(self, secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
+        """It is told what TLS has agreed on, None: it came in the clear; and what is known then of one that did, None for nothing."""
+
+
 class Arrivals:
     """The arrivals of one listener's connections, by the rules of its frontend as they are when each begins. `build` makes the protocol
-    of one that has arrived, and is told what TLS has agreed on; None: it came in the clear.
+    of one that has arrived.
     """
 
     def __init__(
         self,
         frontend: Frontend,
         poller: Poller,
-        build: Callable[[Secured | None], StreamProtocol],
+        build: Build,
     ) -> None:
         self.frontend: Final = frontend
         self.poller: Final = poller
-        self.build: Final[Callable[[Secured | None], StreamProtocol]] = build
+        self.build: Final = build
 
     @property
     def staged(self) -> bool:
         """Whether anything comes before the first request."""
-        return self.frontend.arrival_rules.proxy or self.frontend.serving is not None
+        frontend = self.frontend
+        return frontend.arrival_rules.proxy or frontend.serving is not None or frontend.by_name
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
@@ -82,7 +93,7 @@ class Arrival(Pollable):
 
     __slots__ = (
         "_arrivals", "_deadline", "_family", "_fd", "_frontend", "_handshaking", "_hello", "_here", "_key", "_lingering", "_peer",
-        "_port_name", "_proxied", "_received", "_secured", "_sock", "_transport", "_waits_for_proxy",
+        "_port_name", "_proxied", "_received", "_secured", "_sock", "_told", "_transport", "_waits_for_proxy",
     )  # fmt: skip
 
     def __init__(self, arrivals: Arrivals, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
@@ -100,6 +111,7 @@ class Arrival(Pollable):
         self._handshaking: bool = False
         self._waits_for_proxy: bool = False
         self._proxied: ProxyHeader | None = None
+        self._told: ToldByProxy | None = None
         self._hello: ClientHello | None = None
         self._secured: Secured | None = None
         self._transport: Transport | None = None  # once it has the descriptor
@@ -125,7 +137,7 @@ class Arrival(Pollable):
     def _client_known(self) -> None:
         """The client is known: it has so many on their way as it may have connections, unless it is a trusted proxy."""
         frontend = self._frontend
-        if frontend.serving is None:
+        if frontend.serving is None and not frontend.by_name:
             self._hand_over()
             return
         gate = frontend.gate
@@ -184,7 +196,7 @@ class Arrival(Pollable):
             self._received = self._received[header.size :]
             self._go_by(header)
             self._client_known()
-        elif self._frontend.serving is None:
+        elif self._frontend.serving is None and not self._frontend.by_name:
             self._hand_over()
         else:
             self._look_for_hello()
@@ -192,6 +204,7 @@ class Arrival(Pollable):
     def _go_by(self, header: ProxyHeader) -> None:
         """The client is who the header names."""
         self._proxied = header
+        self._told = told_by(header)
         if header.source:
             self._family = socket.AF_INET6 if ":" in header.source else socket.AF_INET
             self._peer = (header.source, header.source_port)
@@ -203,21 +216,43 @@ class Arrival(Pollable):
             transport.say_host(header.destination, header.destination_port)
 
     def _look_for_hello(self) -> None:
-        if looks_like_http(self._received):
+        frontend = self._frontend
+        in_the_clear = frontend.tcp and frontend.serving is None
+        if looks_like_http(self._received) and not in_the_clear:
             self._answer_http()
             return
         try:
             hello = read_hello(self._received)
         except BadHello as bad:
-            self._alert(DECODE_ERROR, Failure.NO_TLS, str(bad))
+            if in_the_clear:
+                self._hand_over()  # it is no TLS, and says no name
+            else:
+                self._alert(DECODE_ERROR, Failure.NO_TLS, str(bad))
             return
         if hello is None:
+            return
+        if frontend.by_name and self._passes_on(hello):
             return
         self._hello = hello
         # Nothing more is read until its turn: what TLS takes from here on is bounded by the kernel.
         self._arrivals.poller.change(self._fd, PEER_CLOSED)
         if self._frontend.handshakes.claim(self):
             self.begin_handshake()
+
+    def _passes_on(self, hello: ClientHello) -> bool:
+        """Whether the name in the ClientHello leads to where its TLS ends elsewhere, or to nobody: then the connection is carried there
+        as it is, or closed.
+        """
+        frontend, name = self._frontend, hello.server_name
+        sessions = frontend.sessions
+        way = None if sessions is None else sessions.find(name, self._address())
+        if way is None and frontend.serving is None:
+            self._alert(UNRECOGNIZED_NAME, Failure.NO_ROUTE, f"no route takes {name or 'what says no name'}")
+            return True
+        ends_here = way is None or (way.terminates and frontend.serving is not None)
+        if not ends_here:
+            self._hand_over(name, way)
+        return not ends_here
 
     # The handshake.
 
@@ -251,7 +286,7 @@ class Arrival(Pollable):
             family=self._family,
         )
         self._say_host(transport)
-        self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls)
+        self._secured = Secured(serving, chosen.policy, hello.server_name, transport.tls, self._told)
         received = self._received
         self._received = b""
         arrivals.poller.change(self._fd, READ | PEER_CLOSED)
@@ -265,8 +300,9 @@ class Arrival(Pollable):
         secured.complete()
         agreed = secured.agreed
         self._frontend.handshaken.succeeded(agreed.version, agreed.cipher, resumed=agreed.resumed)
+        self._frontend.agreeing = True
         self._leave()
-        transport.take_over(self._arrivals.build(secured), b"")
+        transport.take_over(self._protocol(secured), b"")
 
     def failed(self, transport: TlsTransport, reason: str) -> None:
         """See Handshake."""
@@ -294,8 +330,20 @@ class Arrival(Pollable):
 
     # Ends.
 
-    def _hand_over(self) -> None:
-        """Everything is known, and nothing is secured."""
+    def _protocol(self, secured: Secured) -> StreamProtocol:
+        """What is spoken inside of TLS: HTTP, or what nobody here looks at."""
+        frontend = self._frontend
+        sessions, name = frontend.sessions, secured.server_name
+        if sessions is None or frontend.tcp:
+            return self._arrivals.build(secured)
+        way = sessions.find(name, self._address())
+        return self._arrivals.build(secured) if way is None else self._session(secured, name, way)
+
+    def _session(self, secured: Secured | None, server_name: str, way: Way) -> StreamProtocol:
+        return Session(self._frontend, secured, server_name, way, None if secured is not None else self._agreed)
+
+    def _hand_over(self, server_name: str = "", way: Way | None = None) -> None:
+        """Everything is known, and nothing is secured. `way`: where the name in the ClientHello leads, which stays as it is."""
         transport = self._transport = Transport(
             self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
         )
@@ -304,7 +352,17 @@ class Arrival(Pollable):
         self._received = b""
         self._leave()
         self._arrivals.poller.change(self._fd, READ | PEER_CLOSED)
-        transport.take_over(self._arrivals.build(None), received)
+        agreed = self._agreed
+        if agreed is not None:
+            self._frontend.agreeing = True
+        protocol = self._arrivals.build(None, agreed) if way is None else self._session(None, server_name, way)
+        transport.take_over(protocol, received)
+
+    @property
+    def _agreed(self) -> Agreed | None:
+        """What is known of it in the clear: what a header has told."""
+        told = self._told
+        return None if told is None else Agreed("", "", told=told)
 
     def _answer_http(self) -> None:
         """Plain HTTP on a port for TLS: say so, in words that its client understands."""
@@ -313,7 +371,9 @@ class Arrival(Pollable):
         self._say("it speaks HTTP without TLS")
         address = self._address()
         client = frontend.client_at(address, b"http", self._port_name)
-        self._write(frontend.plain_on_tls(Claim(address, self._received).over(client, self._peer_port())))
+        claim = Claim(address, self._received).over(client, self._peer_port())
+        claim.agreed = self._agreed
+        self._write(frontend.plain_on_tls(claim))
         self._finish()
 
     def _alert(self, description: int, failure: Failure, reason: str) -> None:
@@ -357,10 +417,20 @@ class Arrival(Pollable):
         self._frontend.deadlines.arm(self._deadline, self._frontend.clock.now + LINGER_S)
 
     def _timed_out(self) -> None:
+        if self._waits_for_first_byte:
+            self._hand_over()  # where its server speaks first, a client says no name
+            return
         if not self._lingering:
             self._frontend.handshaken.failed(Failure.TIMED_OUT)
             self._say("it took too long")
         self._close()
+
+    @property
+    def _waits_for_first_byte(self) -> bool:
+        """Whether it may be TCP of which the server speaks first: nothing has come, and nothing has to."""
+        frontend = self._frontend
+        plain = frontend.tcp and frontend.serving is None and not self._waits_for_proxy
+        return plain and self._here and not (self._lingering or self._received)
 
     def _close(self) -> None:
         """Close it now."""

@@ -34,7 +34,7 @@ class ClientSide:
 
     @property
     def agreed(self) -> Agreed | None:
-        """What our own TLS has agreed on with the client; None where it came without."""
+        """What our own TLS has agreed on with the client, or a balancer in front has told of it; None where nothing is known."""
         return None
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:

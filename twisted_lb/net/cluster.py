@@ -33,7 +33,7 @@ from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.affinity import Affinity, Bonds
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
-from twisted_lb.net.greeting import Greetings
+from twisted_lb.net.greeting import Greeting, Greetings
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
 from twisted_lb.net.moving import Moving
 from twisted_lb.net.queueing import NO_LANES, Queueing
@@ -658,18 +658,23 @@ class Cluster(Keeper):
             upstream.waiter = None
             requester.unreachable(outcome, detail)
 
-        within_s = min(self.upstream_rules.connect_s, max(due - self.clock.now, 0.0))
-        if self.greetings is None:
+        rules = self.upstream_rules
+        within_s = min(rules.connect_s, max(due - self.clock.now, 0.0))
+        keepalive = rules.tcp_keepalive
+        if self.greetings is None and keepalive is None:
             return self.runtime.dial.dial(backend.address, upstream, within_s, failed)
-        greetings, host = self.greetings, requester.server_name()
-        header = b""
+        greeting = None if self.greetings is None else self._greeting(self.greetings, backend, requester, upstream)
+        return self.runtime.dial.dial(backend.address, upstream, within_s, failed, 0, greeting, keepalive)
+
+    def _greeting(self, greetings: Greetings, backend: Backend, requester: Requester, upstream: Upstream) -> Greeting:
+        """What comes before the first request of a new connection."""
+        host, header = requester.server_name(), b""
         if greetings.proxy:
             upstream.bound = True
             header = requester.proxy_header(greetings.proxy)
         upstream.greeted_by = greetings
         upstream.place = greetings.place(backend, host)
-        greeting = greetings.greeting(backend, host, header)
-        return self.runtime.dial.dial(backend.address, upstream, within_s, failed, 0, greeting)
+        return greetings.greeting(backend, host, header)
 
     def may_take_own(self, upstream: Upstream, backend: Backend, repeatable: bool, now: float) -> bool:
         """Whether a client's own connection, which is its own for its PROXY header alone, is good for its request to this backend; what

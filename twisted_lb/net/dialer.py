@@ -17,6 +17,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names, SocketAddress
 from twisted_lb.net.poller import WRITE, Pollable, Poller
 from twisted_lb.net.reached import Reached
+from twisted_lb.net.tcp_keepalive import TcpKeepalive, set_keepalive
 from twisted_lb.net.tls import LEFT, TlsTransport
 from twisted_lb.net.transport import Transport
 
@@ -58,8 +59,11 @@ class GreetingDial(Protocol):
         failed: Failed,
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Attempt:
-        """See Dial. `protocol` is connected when the greeting is over, which the time has to be enough for too."""
+        """See Dial. `protocol` is connected when the greeting is over, which the time has to be enough for too. `keepalive`: how the kernel
+        is to ask whether the peer is still there; None: not at all.
+        """
 
 
 class _Dialling(Pollable):
@@ -76,9 +80,11 @@ class _Dialling(Pollable):
         failed: Failed,
         port: int,
         greeting: Greeting | None,
+        keepalive: TcpKeepalive | None,
     ) -> None:
         self._dialer: Final = dialer
         self._greeting: Final = greeting
+        self._keepalive: Final = keepalive
         self._address: Final = address
         self._port: Final = port
         self._protocol: Final = protocol
@@ -126,6 +132,8 @@ class _Dialling(Pollable):
                 code = errno.EAGAIN if self._dialer.backlogs.full(where) else sock.connect_ex(where)
             else:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self._keepalive is not None:
+                    set_keepalive(sock, self._keepalive)
                 code = sock.connect_ex(where)
         except OSError as error:
             # One without a number is not the kernel's, but Python's.
@@ -366,8 +374,9 @@ class Dialer:
         failed: Failed,
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Attempt:
         """See GreetingDial."""
-        dialling = _Dialling(self, address, protocol, timeout_s, failed, port, greeting)
+        dialling = _Dialling(self, address, protocol, timeout_s, failed, port, greeting, keepalive)
         dialling.begin()
         return dialling

@@ -522,7 +522,12 @@ class Exchange(Hedgeable):
 
     def client_gone(self, detail: str = "") -> None:
         """The client left, or was cut for what `detail` says; the request to the backend is taken back."""
-        self._drop(Outcome.CLIENT_GONE, detail)
+        relay = self._relay
+        if relay is None or self.over:
+            self._drop(Outcome.CLIENT_GONE, detail)
+        else:
+            relay.cut()
+            self._left_relay(relay, Outcome.CLIENT_GONE, detail)
 
     def client_fault(self, status: int, detail: str) -> tuple[ResponseHead, bytes] | None:
         """The client broke its own message, how says `detail`: what its own side tells it (a local reply), None when an
@@ -544,14 +549,15 @@ class Exchange(Hedgeable):
         self._drop(outcome, detail)
         return reply
 
-    def cancel(self) -> None:
+    def cancel(self, detail: str = "") -> None:
         """The exchange is cancelled by us; the client side sees to its connection, unless it has given it away (tunnel)."""
         relay = self._relay
-        if relay is None or self.over:
-            self._drop(Outcome.CANCELLED)
-        else:
-            relay.cut()
-            self._left_relay(relay, Outcome.CANCELLED)
+        if relay is None:
+            self._drop(Outcome.CANCELLED, detail)
+            return
+        relay.cut()  # when it is over too: its client may be taking what it was sent
+        if not self.over:
+            self._left_relay(relay, Outcome.CANCELLED, detail)
 
     def tell_good_bye(self) -> None:
         """The process is about to end: both ends of a WebSocket are told (close frame), as long as there is time."""
@@ -1120,15 +1126,17 @@ class Exchange(Hedgeable):
             self.client.release(),
             upstream.release(rest),
             idle_s=rules.tunnel_idle_s,
+            half_open_s=rules.half_open_s,
             clock=self._clock,
             deadlines=self._frontend.deadlines,
+            pipes=self._frontend.runtime.pipes,
             websocket=to == [b"websocket"],
         )
         self._frontend.tunnels += 1
         upstream.backend.tunnels += 1
         relay.begin(client_full=self._client_full)
 
-    def relay_ended(self, *, client_gone: bool) -> None:
+    def relay_ended(self, outcome: Outcome, cut: str) -> None:
         """See RelayOwner."""
         relay = self._relay
         if self.over or relay is None:
@@ -1136,9 +1144,9 @@ class Exchange(Hedgeable):
         if relay.parted:
             self._left_relay(relay, Outcome.CANCELLED)
         else:
-            self._left_relay(relay, Outcome.CLIENT_GONE if client_gone else _OK)
+            self._left_relay(relay, outcome, cut)
 
-    def _left_relay(self, relay: Relay, outcome: Outcome) -> None:
+    def _left_relay(self, relay: Relay, outcome: Outcome, detail: str = "") -> None:
         self.request_bytes += relay.bytes_up
         self.response_bytes += relay.bytes_down
         self.last_byte_at = self._clock.now
@@ -1146,7 +1154,7 @@ class Exchange(Hedgeable):
         if (backend := self.backend) is not None:
             backend.tunnels -= 1
         self._end()
-        self._settle(outcome, "")
+        self._settle(outcome, detail)
         self._tell_end()
 
     # Pauses, and ends.
@@ -1282,7 +1290,7 @@ class Exchange(Hedgeable):
             return
         plain = notes.plain(flow, lease)
         plain.client = client.address
-        plain.agreed = None if frontend.serving is None else self.client.agreed
+        plain.agreed = self.client.agreed if frontend.agreeing else None
         plain.method = head.method
         plain.target = head.target
         request_id = self.request_id

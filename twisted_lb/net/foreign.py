@@ -10,6 +10,7 @@ from twisted_lb.net.dialer import Attempt, Dial, Failed
 from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.interfaces import UNKNOWN, Producer, Receiver, StreamProtocol, StreamTransport
 from twisted_lb.net.resets import ResetAware
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 
 
 class Foreign(StreamTransport):
@@ -146,7 +147,7 @@ class Foreign(StreamTransport):
 
 class ForeignDial:
     """A Dial whose transports are not ours: each connection it makes is adapted by a Foreign. It greets with a header, and speaks no TLS:
-    a network in memory has none.
+    a network in memory has none, and no silence that a kernel could ask about.
     """
 
     def __init__(self, dial: Dial, clock: Clock) -> None:
@@ -161,6 +162,7 @@ class ForeignDial:
         failed: Failed,
         port: int = 0,
         greeting: Greeting | None = None,
+        keepalive: TcpKeepalive | None = None,
     ) -> Attempt:
         """See GreetingDial."""
         clock = self._clock

@@ -19,6 +19,7 @@ from twisted_lb.net.route import Lead, Route, came_by_https
 from twisted_lb.net.routing import Action, Found, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.secured import Serving
+from twisted_lb.net.session_table import SessionTable
 from twisted_lb.net.settings import ArrivalRules, ClientRules
 from twisted_lb.wire.grammar import CRLF, BadMessage
 from twisted_lb.wire.http1_reader import SharedFields
@@ -78,6 +79,8 @@ class FrontendClient(Protocol):
 class Frontend:
     """A frontend: one listener's rules and state. `draining`: every response from now on ends its connection.
 
+    `tcp`: its connections are carried as they are, by `sessions`, which some have beside requests too, by the name of their ClientHello.
+
     `client_rules` and, by `go_by`, `table` may be replaced while it runs: a connection goes by the new ones from its next
     request on; so may `observers`, and `serving`, what new connections are served TLS with. `straight`: the one route that all requests have, None where one is to be found for each. `challenges` are answered before all routes.
     `gate` counts the clients' connections, `flows` requests by route and pool, and `refusals` those that were refused, by `REASONS`,
@@ -110,6 +113,10 @@ class Frontend:
         # What comes before the first request: see `Arrival`. `serving`: the certificates; None: it comes in the clear.
         self.arrival_rules: ArrivalRules = ArrivalRules()
         self.serving: Serving | None = None
+        self.tcp: bool = False
+        self.sessions: SessionTable | None = None
+        # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
+        self.agreeing: bool = False
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False
@@ -200,7 +207,7 @@ class Frontend:
 
     def challenged(self, claim: Claim, reply: tuple[ResponseHead, bytes]) -> None:
         """Count the answer to a challenge of ACME, which comes before all routes and rules, and tell of it."""
-        self._tell(claim, Reply.ANSWER, reply, None)
+        self._told(claim, Reply.ANSWER, reply, None)
 
     def turn_away(self, found: Found, client: Client, peer_port: int) -> tuple[ResponseHead, bytes] | None:
         """The local reply to a request that goes to no backend: it is not admitted, or its route answers by itself. None where
@@ -232,14 +239,23 @@ class Frontend:
             reply = answer_for(answer, found.head, action.rules, found.address, claim.request_id, https=https)
         except BadMessage as bad:
             return self.refuse(refusal_of(bad.status), self._with_host(bad.reason, found.head), claim, action)
-        self._tell(claim, answer.kind, reply, action, self._with_host("", found.head))
+        self._told(claim, answer.kind, reply, action, self._with_host("", found.head))
         return reply
 
     def answer_finally(self, head: RequestHead, claim: Claim, route: Route) -> tuple[ResponseHead, bytes]:
         """The local reply to a request whose hops are used up (Max-Forwards): we are its final recipient."""
         reply = final_answer(head)
-        self._tell(claim, Reply.ANSWER, reply, route)
+        self._told(claim, Reply.ANSWER, reply, route)
         return reply
+
+    @property
+    def by_name(self) -> bool:
+        """Whether the way of a connection depends on the name in its ClientHello."""
+        return self.sessions is not None and self.sessions.by_name
+
+    def turn_session_away(self, refusal: Refusal, detail: str, claim: Claim, action: Action | None) -> None:
+        """Count a session that goes to no pool, and tell of it."""
+        self._tell(claim, refusal, 0, 0, action, detail)
 
     def _with_host(self, why: str, head: RequestHead) -> str:
         """Why a request goes to no backend, and the host that it asks, where somebody observes: mostly it is that one which
@@ -275,7 +291,7 @@ class Frontend:
         """The answer to plain HTTP on a port for TLS, as its bytes."""
         claim.request_id = self.runtime.new_id()
         reply = local_reply(Refusal.BAD_REQUEST.status, claim.request_id, page=_PLAIN_ON_TLS)
-        self._tell(claim, Refusal.BAD_REQUEST, reply, None, "plain HTTP on a port for TLS")
+        self._told(claim, Refusal.BAD_REQUEST, reply, None, "plain HTTP on a port for TLS")
         head, body = reply
         return b"HTTP/1.1 " + head.line + CRLF + head.lines + b"Connection: close\r\n\r\n" + body
 
@@ -293,10 +309,10 @@ class Frontend:
         claim.request_id = safe_id(claim.request_id) or self.runtime.new_id()
         owner = self if route is None else route
         reply = owner.local_reply(refusal.status, claim.lines, claim.request_id, retry_after_s)
-        self._tell(claim, refusal, reply, route, detail)
+        self._told(claim, refusal, reply, route, detail)
         return reply
 
-    def _tell(
+    def _told(
         self,
         claim: Claim,
         why: Refusal | Outcome | Reply,
@@ -304,12 +320,24 @@ class Frontend:
         route: Route | Action | None,
         detail: str = "",
     ) -> None:
-        """Count a request that got a local reply and no exchange, and tell observers of it."""
-        sent_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
-        self.count(claim.method, reply[0].status, route, sent_bytes)
+        """Count a request that got this local reply, and tell of it."""
+        head, body = reply
+        self._tell(claim, why, head.status, 0 if claim.method == b"HEAD" else len(body), route, detail)
+
+    def _tell(
+        self,
+        claim: Claim,
+        why: Refusal | Outcome | Reply,
+        status: int,
+        sent_bytes: int,
+        route: Route | Action | None,
+        detail: str = "",
+    ) -> None:
+        """Count a request that got no exchange, and tell observers of it: a local reply with this status, 0 for none."""
+        self.count(claim.method, status, route, sent_bytes)
         if isinstance(why, Refusal):
             self.refused(why)
-        self._keep(claim, why, reply, route, detail)
+        self._keep(claim, why, status, sent_bytes, route, detail)
         if not self.observers.anybody:
             return
         record = Record(self.clock.now)
@@ -323,7 +351,7 @@ class Frontend:
             record.route = route.name
         if isinstance(route, Route):
             record.pool = route.cluster.name
-        record.status = reply[0].status
+        record.status = status
         record.response_bytes = sent_bytes
         record.local_reply = record.ended_by = why
         record.detail = detail
@@ -343,7 +371,8 @@ class Frontend:
         self,
         claim: Claim,
         why: Refusal | Outcome | Reply,
-        reply: tuple[ResponseHead, bytes],
+        status: int,
+        sent_bytes: int,
         route: Route | Action | None,
         detail: str,
     ) -> None:
@@ -357,8 +386,8 @@ class Frontend:
         note.method = claim.method[:WORD_BYTES]
         note.target = claim.target[:TARGET_BYTES]
         note.request_id = safe_id(claim.request_id)
-        note.status = reply[0].status
-        note.response_bytes = 0 if claim.method == b"HEAD" else len(reply[1])
+        note.status = status
+        note.response_bytes = sent_bytes
         note.began = note.ended_at = self.clock.now
         note.head_at = NEVER
         note.waited_s = 0.0
@@ -407,6 +436,13 @@ class Frontend:
         for client in list(self.clients):
             if client.at() is backend and (tunnels or not client.relayed()):
                 client.kill(why)
+
+    def cut_relayed_at(self, backend: Backend, why: str) -> int:
+        """Cut the clients off whose tunnels lead to this backend, and no others; how many there were: O(clients)."""
+        cut = [client for client in self.clients if client.relayed() and client.at() is backend]
+        for client in cut:
+            client.kill(why)
+        return len(cut)
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "open"

@@ -61,16 +61,23 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
+        "_advancing", "_agreed", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
         "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_secured", "_started", "_state",
         "_until_close", "_version", "requests",
     )  # fmt: skip
 
-    def __init__(self, frontend: Frontend, scheme: bytes = b"http", secured: Secured | None = None) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        scheme: bytes = b"http",
+        secured: Secured | None = None,
+        agreed: Agreed | None = None,
+    ) -> None:
         self.requests: int = 0
         self._frontend: Final = frontend
         self._scheme: Final = scheme
         self._secured: Final = secured  # by our own TLS, and how
+        self._agreed: Final = agreed if secured is None else secured.agreed
         self._connection: Final = ClientConnection(frontend, self)
         self._reader: Final = Http1Reader(frontend.shared_fields)
         self._out: Final = Outgoing()
@@ -371,8 +378,7 @@ class Http1(ClientSide, Receiver, Speaker):
     @property
     def agreed(self) -> Agreed | None:
         """See ClientSide."""
-        secured = self._secured
-        return None if secured is None else secured.agreed
+        return self._agreed
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. RFC 9110 15.2: not to a client of HTTP/1.0. One that does not take what it was sent gets no more of
@@ -649,7 +655,7 @@ class Http1(ClientSide, Receiver, Speaker):
         connection = self._connection
         if self._state is State.RELEASED:
             if exchange is not None:
-                exchange.cancel()
+                exchange.cancel(why)
         elif exchange is None:
             connection.end()
         else:
@@ -663,7 +669,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if connection.takes_more:
             reply = exchange.refuse(why)
         else:
-            exchange.cancel()
+            exchange.cancel(why)
         if reply is None:
             connection.abort()
             return

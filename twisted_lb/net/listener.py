@@ -14,6 +14,7 @@ from twisted_lb.net.clock import Later, Timer
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.poller import READ, Pollable, Poller
 from twisted_lb.net.sockets import BACKLOG, bind_tcp, bind_unix
+from twisted_lb.net.tcp_keepalive import TcpKeepalive, set_keepalive
 from twisted_lb.net.transport import Transport
 
 __all__ = ["Listener", "bind_tcp", "bind_unix"]
@@ -104,6 +105,12 @@ class Listener(Pollable):
         """
         self._build, self._gate, self._make_room, self._arrivals = build, gate, make_room, arrivals
         self._room()
+
+    def keep_alive(self, keepalive: TcpKeepalive | None) -> None:
+        """Have clients that are accepted from now on asked whether they are still there, or not any more: one call for each socket that
+        listens, since Linux hands it on, and none for a connection.
+        """
+        set_keepalive(self._sock, keepalive)
 
     def ready(self, flags: int) -> None:
         """See Pollable."""

@@ -78,6 +78,7 @@ def release(runtime: Runtime, reactor: Any) -> None:
     timers: MonotonicTimers = runtime.time
     timers.stop()
     poller.flush()
+    runtime.pipes.close()
     if isinstance(poller, EpollPoller):
         if poller.leads:
             del reactor.doIteration  # its class has its own

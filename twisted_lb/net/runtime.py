@@ -12,6 +12,7 @@ from twisted_lb.net.dialer import GreetingDial
 from twisted_lb.net.handshakes import Hellos
 from twisted_lb.net.memory import Memory
 from twisted_lb.net.names import Names
+from twisted_lb.net.pipes import Pipes
 from twisted_lb.net.poller import Poller
 from twisted_lb.wire.trace_context import trace_parent
 
@@ -22,7 +23,8 @@ _STEP_S: Final = 0.1
 class Runtime:
     """What all parts of one process share. Durations are monotonic seconds; `wall` is for Date fields and logs alone.
 
-    `memory` bounds what all of them hold of bodies, `hellos` how many handshakes of TLS are begun at once. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
+    `memory` bounds what all of them hold of bodies, `hellos` how many handshakes of TLS are begun at once, `pipes` are those that bulk
+    goes through. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
     memory and has none. `stopwatch` measures how long a call takes, in seconds; None: nobody measures that, as on virtual time.
     """
@@ -55,6 +57,7 @@ class Runtime:
         self.stopwatch: Final = stopwatch
         self.memory: Final = Memory(soon)
         self.hellos: Final = Hellos(later)
+        self.pipes: Final = Pipes()
         self._epoch: float = float("-inf")
         self._ids: Final = self.stream("ids")
         self._date: bytes = b""

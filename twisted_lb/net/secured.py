@@ -4,7 +4,7 @@ import ssl
 from sys import intern
 from typing import Any, Final, Protocol
 
-from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.agreed import Agreed, ToldByProxy
 
 
 class Policy(Protocol):
@@ -63,15 +63,19 @@ class Serving(Protocol):
 
 
 class Secured:
-    """What was agreed on. `policy` is that by which the client was let in, `server_name` what it asked for (SNI)."""
+    """What was agreed on. `policy` is that by which the client was let in, `server_name` what it asked for (SNI), `told` what a balancer in
+    front has told of it.
+    """
 
-    def __init__(self, serving: Serving, policy: Policy, server_name: str, tls: Any) -> None:
+    def __init__(
+        self, serving: Serving, policy: Policy, server_name: str, tls: Any, told: ToldByProxy | None = None
+    ) -> None:
         self.policy: Final = policy
         self.server_name: Final = server_name
         # Lines for backends about the client's certificate; they are there once the handshake is over.
         self.certificate: bytes = b""
         # And so is this, for logs and explanations.
-        self.agreed: Agreed = Agreed("", "", server_name)
+        self.agreed: Agreed = Agreed("", "", server_name, told=told)
         self._serving: Final = serving
         self._tls: Final = tls
 
@@ -91,6 +95,7 @@ class Secured:
             resumed=bool(tls.session_reused),
             subject="" if peer is None else peer.subject,
             fingerprint="" if peer is None else peer.fingerprint,
+            told=self.agreed.told,
         )
 
     @property

@@ -16,6 +16,7 @@ from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import DeadlineField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
+from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import Limits
@@ -141,6 +142,7 @@ class RouteRules:
         attempt_s: float = NEVER,
         response_idle_s: float,
         tunnel_idle_s: float,
+        half_open_s: float,
         retries: RetryRules,
         hedges: bool = False,
         body_bytes: int = -1,
@@ -174,6 +176,7 @@ class RouteRules:
         self.attempt_s: Final = attempt_s
         self.response_idle_s: Final = response_idle_s
         self.tunnel_idle_s: Final = tunnel_idle_s
+        self.half_open_s: Final = half_open_s
         self.retries: Final = retries
         self.hedges: Final = hedges
         self.body_bytes: Final = body_bytes
@@ -239,6 +242,7 @@ class UpstreamRules:
     was not seen to close kept connections early. `limits` are those of the heads of responses.
 
     `resolve` and `family` say what is made of names, for backends that do not say it themselves; see `core/endpoints.py`.
+    `tcp_keepalive`: how a new connection has the kernel ask a silent backend whether it is there; None: not at all.
     """
 
     def __init__(
@@ -254,6 +258,7 @@ class UpstreamRules:
         reuse_always: bool = False,
         resolve: str,
         family: str,
+        tcp_keepalive: TcpKeepalive | None = None,
     ) -> None:
         self.connect_s: Final = connect_s
         self.limits: Final = limits
@@ -265,3 +270,4 @@ class UpstreamRules:
         self.reuse_always: Final = reuse_always
         self.resolve: Final = resolve
         self.family: Final = family
+        self.tcp_keepalive: Final = tcp_keepalive

@@ -24,6 +24,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone, Connection
 from twisted.python.failure import Failure
 
 from twisted_lb.net.interfaces import Producer, Receiver, StreamProtocol, StreamTransport
+from twisted_lb.net.pipes import CAN_SPLICE, Pipe, Pipes
 from twisted_lb.net.poller import ERROR, HANGUP, PEER_CLOSED, READ, WRITE, Pollable, Poller
 from twisted_lb.net.resets import ResetAware
 
@@ -32,6 +33,10 @@ from twisted_lb.net.resets import ResetAware
 RECEIVE_BYTES: Final = 262144
 _LEAST_RECEIVE_BYTES: Final = 16384
 _RECEIVE_GROWTH: Final = 8
+# A splice that brings less costs as much as a receive and a send: it is left, and what comes is read.
+LEAST_SPLICE_BYTES: Final = 16384
+# What one splice takes at the most where very many have something to do.
+_CROWDED_SPLICE_BYTES: Final = 65536
 # A registered producer is paused above the first mark and resumed below the second.
 HIGH_WATER_BYTES: Final = 65536
 LOW_WATER_BYTES: Final = 16384
@@ -51,6 +56,17 @@ def _ignore(_argument: object) -> None:
     """The stand-in for the protocol of a connection that is gone."""
 
 
+class _Splicing:
+    """Bulk on its way from one transport to another through a pipe, which the other one has; `moved` is told how much it is."""
+
+    __slots__ = ("moved", "pipe", "sink")
+
+    def __init__(self, pipe: Pipe, sink: "Transport", moved: Callable[[int], None]) -> None:
+        self.pipe: Final = pipe
+        self.sink: Final = sink
+        self.moved: Final = moved
+
+
 @mypyc_attr(free_list_len=1)
 class Transport(Pollable, StreamTransport):
     """A transport over one socket, from connected to closed. The poller drives it; `open` starts it. `peer` is its
@@ -61,8 +77,8 @@ class Transport(Pollable, StreamTransport):
 
     __slots__ = (
         "_broken", "_closing", "_family", "_fd", "_gone", "_half_closing", "_host", "_interest", "_made", "_parked", "_paused",
-        "_peer", "_peer_closed", "_pending", "_poller", "_port_name", "_producer", "_producer_paused",
-        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_write_ended",
+        "_peer", "_peer_closed", "_pending", "_pipe", "_pipes", "_poller", "_port_name", "_producer", "_producer_paused",
+        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_splicing", "_write_ended",
         "_write_fd", "_writev_fd", "protocol", "unsent",
     )  # fmt: skip
 
@@ -101,6 +117,10 @@ class Transport(Pollable, StreamTransport):
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
         # Made when it is needed for the first time: most connections never are slow, and an empty one takes 600 bytes.
         self._pending: deque[memoryview] | None = None
+        # Another place of such bytes, behind those, and from where it is; the way that bytes of the peer take through the pipe of another.
+        self._pipe: Pipe | None = None
+        self._pipes: Pipes | None = None
+        self._splicing: _Splicing | None = None
         self._producer: Producer | None = None
         self._producer_paused: bool = False
         self._interest: int = 0
@@ -187,6 +207,8 @@ class Transport(Pollable, StreamTransport):
         """See Pollable."""
         # An event may be older than the wish not to read.
         if (flags != READ or not self._interest & READ) and not self._wants_read(flags):
+            return
+        if self._splicing is not None and self._pull(self._splicing):
             return
         max_bytes = _LEAST_RECEIVE_BYTES if self._poller.crowded else self._receive_bytes
         try:
@@ -314,24 +336,33 @@ class Transport(Pollable, StreamTransport):
     def _keep(self, data: memoryview) -> None:
         if not data:
             return
+        assert self._pipe is None or not self._pipe.held, "bytes that would overtake those in the pipe"
         if self._pending is None:
             self._pending = deque()
         self._pending.append(data)
         self.unsent += len(data)
-        if self.unsent > HIGH_WATER_BYTES and self._producer is not None and not self._producer_paused:
+        if self.unsent > HIGH_WATER_BYTES:
+            self._stop_producer()
+
+    def _stop_producer(self) -> None:
+        """Stop whoever fills the buffer until it is below the low mark."""
+        if self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()
 
     def _flush(self) -> None:
-        assert self._pending is not None
-        try:
-            sent = self._sock.sendmsg(list(islice(self._pending, _VECTORS)))
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:
-            self._fail_writing(error)
-            return
-        self._took(sent)
+        if not self._pending:
+            if not self._pour():
+                return
+        else:
+            try:
+                sent = self._sock.sendmsg(list(islice(self._pending, _VECTORS)))
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self._fail_writing(error)
+                return
+            self._took(sent)
         if not self.unsent:
             if self._closing:
                 self._lose(DONE)
@@ -349,6 +380,8 @@ class Transport(Pollable, StreamTransport):
         self._broken = True
         self._pending = None
         self.unsent = 0
+        if self._pipe is not None:
+            self._give_pipe_back()
         if self._closing or self._read_ended:
             self._lose(Failure(ConnectionLost(str(error))))
         else:
@@ -377,6 +410,113 @@ class Transport(Pollable, StreamTransport):
                 return
             sent -= len(first)
             pending.popleft()
+
+    # Bulk: bytes of one transport's peer for another's, which are not looked at on their way (splice).
+
+    @property
+    def splices(self) -> bool:
+        """Whether the kernel can move its bytes by itself: it has a socket of the kernel's, and nothing happens to them in between."""
+        return CAN_SPLICE and type(self) is Transport and self._read_fd is _READ_FD
+
+    def splice_to(self, sink: "Transport", pipes: Pipes, moved: Callable[[int], None]) -> bool:
+        """Let the kernel move what comes from here on to another transport, as if each piece were received and written there at once;
+        `moved` is told how many bytes of it, before they are. Whether it is so: both can, nothing is unsent there, and there is a pipe.
+
+        It ends by itself as soon as little comes at a time, or when there is no more to come, and the protocol hears of the rest as
+        ever. Nobody else writes there meanwhile.
+        """
+        if self._splicing is not None or sink.unsent or sink._pipe is not None:
+            return False
+        if not (self.splices and sink.splices and sink.takes_pieces):
+            return False
+        pipe = pipes.take(self._poller.clock.now, sink._give_pipe_back)
+        if pipe is None:
+            return False
+        sink._pipe = pipe
+        sink._pipes = pipes
+        self._splicing = _Splicing(pipe, sink, moved)
+        return True
+
+    @property
+    def takes_pieces(self) -> bool:
+        """Whether what is written is sent: it is not closing in either way, nor broken."""
+        return not (self._closing or self._gone or self._half_closing or self._broken)
+
+    def _pull(self, splicing: _Splicing) -> bool:
+        """Fill the pipe, and hand it on; False where there is nothing for it, and the protocol is to hear of what comes."""
+        pipe, sink = splicing.pipe, splicing.sink
+        if sink._pipe is not pipe or not sink.takes_pieces:
+            self._end_splicing(splicing)
+            return False
+        poller = self._poller
+        most = min(pipe.room, _CROWDED_SPLICE_BYTES) if poller.crowded else pipe.room
+        try:
+            moved = pipe.fill(self._fd, most, poller.clock.now)
+        except (BlockingIOError, InterruptedError):
+            if not pipe.held:
+                return False  # nothing is there, or a byte that is urgent (MSG_OOB), which only reading leaves behind
+            sink._stop_producer()  # it is full: in it each packet may take a place of its own
+            return True
+        except OSError as error:
+            if error.errno == errno.EINVAL and not pipe.held:
+                self._end_splicing(splicing)  # a socket of which the kernel cannot
+                return False
+            self._lose(Failure(ConnectionLost(str(error))))
+            return True
+        if not moved:
+            if pipe.held:
+                sink._stop_producer()  # the end: it waits until what came before it is out of the way
+                return True
+            self._end_splicing(splicing)
+            return False
+        splicing.moved(moved)
+        sink._take_piped(moved)
+        if moved < LEAST_SPLICE_BYTES and not pipe.held:
+            self._end_splicing(splicing)
+        return True
+
+    def _end_splicing(self, splicing: _Splicing) -> None:
+        """Read from here on; what is in the pipe is the other one's to send."""
+        self._splicing = None
+        pipe, sink = splicing.pipe, splicing.sink
+        if sink._pipe is pipe:
+            pipe.ending = True
+            if not pipe.held:
+                sink._give_pipe_back()
+
+    def _take_piped(self, moved: int) -> None:
+        """Send what has come into the pipe, and keep the rest there."""
+        unsent = self.unsent
+        self.unsent = unsent + moved
+        if not unsent:
+            if self._pour() and not self.unsent:
+                return
+            self._watch()
+        if self.unsent > HIGH_WATER_BYTES:
+            self._stop_producer()
+
+    def _pour(self) -> bool:
+        """Send of what is in the pipe; whether any of it was taken."""
+        pipe = self._pipe
+        assert pipe is not None
+        try:
+            sent = pipe.pour(self._fd)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._fail_writing(error)
+            return False
+        self.unsent -= sent
+        if pipe.ending and not pipe.held:
+            self._give_pipe_back()
+        return True
+
+    def _give_pipe_back(self) -> None:
+        """Have no pipe any more; whoever fills it sees that, and what is in it is lost."""
+        pipe, pipes = self._pipe, self._pipes
+        self._pipe = self._pipes = None
+        if pipe is not None and pipes is not None:
+            pipes.give(pipe)
 
     def registerProducer(self, producer: Producer, streaming: bool) -> None:
         """Let the write buffer pause and resume a producer (back-pressure); only streaming ones."""
@@ -459,6 +599,10 @@ class Transport(Pollable, StreamTransport):
         self._poller.forget(self._fd)
         self._pending = None
         self.unsent = 0
+        if self._splicing is not None:
+            self._end_splicing(self._splicing)
+        if self._pipe is not None:
+            self._give_pipe_back()
         producer = self._producer
         self._producer = None
         self._receive = _ignore

@@ -21,6 +21,10 @@ CRC32C: Final = 0x03
 NOOP: Final = 0x04
 UNIQUE_ID: Final = 0x05
 SSL: Final = 0x20
+# Of clouds (AWS's network load balancer, Azure's private link): a byte that says what follows, and that.
+AWS: Final = 0xEA
+AZURE: Final = 0xEE
+_ENDPOINT: Final = 0x01  # of both: the private endpoint that the client has come by
 # Types of those within the value of SSL.
 SSL_VERSION: Final = 0x21
 SSL_CN: Final = 0x22
@@ -140,6 +144,18 @@ class ProxyHeader:
     def unique_id(self) -> bytes:
         """The name that the proxy gave to the connection, opaque; empty where there is none."""
         return _value(self.tlvs, UNIQUE_ID)
+
+    @property
+    def aws_vpce_id(self) -> bytes:
+        """The VPC endpoint that the client has come by, as AWS calls it (`vpce-08d2bf15fac5001c9`); empty where it is not said."""
+        value = _value(self.tlvs, AWS)
+        return value[1:] if value[:1] == bytes((_ENDPOINT,)) else b""
+
+    @property
+    def azure_pel_id(self) -> int:
+        """The number of the private endpoint that the client has come by (LinkID of Azure's private link); -1 where it is not said."""
+        value = _value(self.tlvs, AZURE)
+        return int.from_bytes(value[1:], "little") if len(value) == 5 and value[0] == _ENDPOINT else -1
 
     @property
     def ssl(self) -> ProxySsl | None:

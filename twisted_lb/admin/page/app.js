@@ -29,7 +29,7 @@ const sum = (a, f) => a.reduce((n, x) => n + (f(x) || 0), 0);
 // ---- signs: each state is a shape and a word, and never a colour alone
 const KIND = { "slow start": "slow", drained: "drain", full: "limit", "weight 0": "weight", standby: "unknown", "drained by its agent": "drain", "in maintenance by its agent": "maint", "down by its agent": "down", busy: "limit" };
 const TONE = { limit: "s-slow", weight: "s-drain", reload: "", file: "" };
-const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
+const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", cut: "warn", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
 const kindOf = (state) => KIND[state] || state;
 const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
 const known = (kind) => $("g-" + kind) ? kind : "unknown";
@@ -668,7 +668,7 @@ function request(r, open) {
   return body;
 }
 function explained(r) {
-  const reasons = r.attempts.map((a) => a.reason), texts = [[...["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`), ...(r.tls ? [`over ${r.tls.text}`] : [])].join(" · "), ...r.attempts.map(how),
+  const reasons = r.attempts.map((a) => a.reason), texts = [[...["client", "listener", "route", "pool"].filter((k) => r[k]).map((k) => `${k} ${r[k]}`), ...(r.tls ? [`over ${r.tls.text}`] : []), ...(r.proxy ? [`told by its proxy: ${r.proxy.text}`] : [])].join(" · "), ...r.attempts.map(how),
     r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
