@@ -104,6 +104,9 @@ CODES: Final = {
     "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
     "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
+    "W76": "`path` of checks has no effect: a `script` sends what it says itself.",
+    "W77": "The script `mysql` without `user`: servers count connections that end before a login, and block who has too many of them "
+    "(`max_connect_errors`).",
 }
 
 
@@ -460,6 +463,15 @@ def _of_checks(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         )
     if checks.kind == "tcp" and "path" in checks.model_fields_set:
         yield Doubt("W08", (*path, "health_check", "path"), 'has no effect: kind = "tcp" only connects')
+    if checks.kind == "script" and "path" in checks.model_fields_set:
+        yield Doubt("W76", (*path, "health_check", "path"), "has no effect: a script sends what it says itself")
+    if checks.enabled and checks.script is not None and checks.script.preset == "mysql" and not checks.script.user:
+        yield Doubt(
+            "W77",
+            (*path, "health_check", "script"),
+            "mysql without a user: servers count connections that end before a login, and block who has too many (max_connect_errors); "
+            'name one that has no password, { preset = "mysql", user = "check" }',
+        )
     for key, why in _unheard(checks, pool).items():
         yield Doubt("W28", (*path, "health_check", key), f"has no effect: {why}")
 
