@@ -1,12 +1,12 @@
 """Presets of scripts against the servers that they are for: a check passes, tells who is not ready, and no server complains of it."""
 
-import asyncio
 import contextlib
 import os
 import pwd
 import re
 import shutil
 import socket
+import socketserver
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -268,58 +268,112 @@ def test_a_memcached_is_up(world):
     assert not re.search("rror|fail", server.log)
 
 
+# MariaDB.
+
+
+class MariaDb:
+    """A server of its own in a folder."""
+
+    def __init__(self, world: Stage) -> None:
+        self.port = free_port()
+        self.user = "mysql" if os.getuid() == 0 else ""
+        for folder in (world.folder, *world.folder.parents[:3]):
+            if self.user and folder != Path("/tmp"):
+                folder.chmod(0o755)
+        self.folder = world.folder / "mysql"
+        self.folder.mkdir()
+        if self.user:
+            shutil.chown(self.folder, self.user)
+        where = [f"--datadir={self.folder}", "--no-defaults"]
+        command = [str(shutil.which("mariadb-install-db", path=PLACES)), where[1], where[0], "--skip-test-db"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **as_user(self.user))
+        assert done.returncode == 0, done.stdout + done.stderr
+        sock = self.folder / "mysql.sock"
+        users = ["'check'@'127.0.0.1'", "'locked'@'127.0.0.1' IDENTIFIED BY 'x'", "'ops'@'localhost'"]
+        (self.folder / "init.sql").write_text("".join(f"CREATE USER {user};\n" for user in users))
+        words = ["mariadbd", where[1], where[0], f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={sock}"]
+        words += ["--log-warnings=9", "--skip-name-resolve", f"--init-file={self.folder}/init.sql"]
+        self.server = Server(world, words, port=self.port, user=self.user)
+        self._client = [
+            str(shutil.which("mariadb", path=PLACES)),
+            "--no-defaults",
+            f"--socket={sock}",
+            "--user=ops",
+            "-N",
+            "-e",
+        ]
+
+    def counted(self, name: str) -> int:
+        command = [*self._client, f"SHOW GLOBAL STATUS LIKE '{name}'"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        return int(done.stdout.split()[1])
+
+
+@needs("mariadbd")
+def test_a_mariadb_is_up_and_each_check_logs_in_and_leaves_in_order(world):
+    server = MariaDb(world)
+    aborted, said = server.counted("Aborted_connects"), len(server.server.log)
+    running = checked(world, server.port, '{ preset = "mysql", user = "check" }')
+    running.wait_for("is up: OK")
+    until(lambda: server.counted("Connections") > 10 * ENOUGH, "checks")
+    assert server.counted("Aborted_connects") == aborted
+    assert server.counted("Aborted_clients") == 0
+    assert not re.search("Abort|Access denied", server.server.log[said:])
+
+
+@needs("mariadbd")
+def test_a_mariadb_says_its_version_to_whom_names_no_user_and_counts_the_checks(world):
+    server = MariaDb(world)
+    running = checked(world, server.port, '"mysql"')
+    running.wait_for(r'is up: got "[0-9.]+-MariaDB')
+    until(lambda: server.counted("Aborted_connects") > ENOUGH, "what W77 warns of")
+
+
+@needs("mariadbd")
+def test_a_mariadb_that_refuses_the_user_is_down_and_says_why(world):
+    server = MariaDb(world)
+    running = checked(world, server.port, '{ preset = "mysql", user = "locked" }')
+    running.wait_for("is down: step 3: expected OK, got \"Access denied for user 'locked'@'127.0.0.1'")
+
+
 # SMTP.
 
 
-class Smtp:
+class Smtp(socketserver.ThreadingTCPServer):
     """An SMTP server as RFC 5321 has it, which notes how each session ends."""
 
+    daemon_threads = True
+
     def __init__(self, greeting: str = "220 mail.test ESMTP") -> None:
+        super().__init__(("127.0.0.1", 0), SmtpSession)
         self.greeting = greeting
         self.sessions: list[str] = []
-        self.port = 0
-        self._loop = asyncio.new_event_loop()
-        self._began = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._began.wait(60)
+        self.port = self.server_address[1]
+        threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._start())
-        self._loop.run_forever()
 
-    async def _start(self) -> None:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        self._began.set()
+class SmtpSession(socketserver.StreamRequestHandler):
+    server: Smtp
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def said(line: str) -> None:
-            writer.write(f"{line}\r\n".encode())
-
+    def handle(self) -> None:
         end = "lost"
         with contextlib.suppress(OSError):
-            said(self.greeting)
-            while line := (await reader.readline()).decode():
+            self.say(self.server.greeting)
+            while line := self.rfile.readline().decode():
                 verb = line.split()[0].upper()
                 if verb == "EHLO":
                     for one in ("250-mail.test", "250-SIZE 1000", "250 HELP"):
-                        said(one)
-                        await writer.drain()
-                        await asyncio.sleep(0)
+                        self.say(one)
                 elif verb == "QUIT":
-                    said("221 bye")
-                    end = "quit"
+                    self.say("221 bye")
+                    end = "quit" if not self.rfile.read(1) else "more"
                     break
                 else:
-                    said("500 what?")
-            await writer.drain()
-            writer.close()
-        self.sessions.append(end)
+                    self.say("500 what?")
+        self.server.sessions.append(end)
 
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(60)
+    def say(self, line: str) -> None:
+        self.wfile.write(f"{line}\r\n".encode())
 
 
 @pytest.fixture
@@ -332,7 +386,8 @@ def smtp() -> Iterator[Callable[..., Smtp]]:
 
     yield one
     for each in made:
-        each.close()
+        each.shutdown()
+        each.server_close()
 
 
 def test_an_smtp_server_is_up_and_each_session_ends_with_quit(world, smtp):

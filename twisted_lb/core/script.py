@@ -111,11 +111,9 @@ def _smtp(said: Mapping[str, bytes]) -> Sequence[Step]:
     return [_reply(b"220"), Step(send=hello), _reply(b"250"), Step(send=b"QUIT\r\n"), _reply(b"221")]
 
 
-# The first packet of a server of protocol 10, to its end: version, thread, nonce, capabilities, character set, status, more of them, and
-# the name of the plugin. An error in its place says why nobody is let in.
-_MYSQL_GREETING: Final = (
-    rb"(?s)\A.{3}\x00\x0a(?P<said>[^\x00]+)\x00.{4}.{8}\x00.{2}.{1}.{2}.{2}.{1}.{10}[^\x00]{12,}\x00[^\x00]+\x00"
-)
+# The first packet of a server of protocol 10, to its end: version (MariaDB's is behind one that old replicas understand), thread,
+# nonce, capabilities, character set, status, more of them, and the name of the plugin. An error in its place says why nobody is let in.
+_MYSQL_GREETING: Final = rb"(?s)\A.{3}\x00\x0a(?:5\.5\.5-)?(?P<said>[^\x00]+)\x00.{4}.{8}\x00.{2}.{1}.{2}.{2}.{1}.{10}[^\x00]{12,}\x00[^\x00]+\x00"
 _MYSQL_ERROR: Final = rb"(?s)\A.{4}\xff.{2}(?:#.{5})?(?P<said>.+)"
 # 4.1's protocol, its passwords, and the name of a plugin.
 _MYSQL_CAPABILITIES: Final = (0x200 | 0x8000 | 0x80000).to_bytes(4, "little")
