@@ -77,6 +77,8 @@ def test_the_whole_is_seen(operate):
             },
             "api": {"backends": ["b:80"], "health_check": {"interval_s": 0.0}, "policy": "rand"},
             "tcp": {"backends": ["c:80"], "health_check": {"kind": "tcp", "interval_s": 5.0}},
+            "cache": {"backends": ["d:80"], "health_check": {"script": "redis"}},
+            "own": {"backends": ["e:80"], "health_check": {"script": [{"send": "x"}, {"expect": "y"}]}},
         },
         routes=[
             {"name": "v1", "host": "api.example", "path_prefix": "/v1", "method": "GET", "pool": "api"},
@@ -103,6 +105,8 @@ def test_the_whole_is_seen(operate):
         ("app", "rr", "GET /health every 2 s"),
         ("api", "rand", "none"),
         ("tcp", "rr", "connect every 5 s"),
+        ("cache", "rr", "script redis every 2 s"),
+        ("own", "rr", "script of 2 steps every 2 s"),
     ]
     assert json.dumps(dataclasses.asdict(seen))
 

@@ -221,6 +221,11 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
 
 # Those of which there may be only one, and which stand in the place of another one above.
 INSTEAD: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
+    ("health_check.script", {"preset": "redis", "password": "s3cret"},
+     lambda p: (p.checks.script.preset, p.checks.script.secrets, p.checks.http), ("redis", (b"s3cret",), None)),
+    ("health_check.script", [{"send": "a\xff"}, {"expect": "\0b", "unless": "^c"}, {"matches": "d."}],
+     lambda p: [(one.send, one.expect, one.matches, one.unless) for one in p.checks.script.steps],
+     [(b"a\xff", b"", b"", b""), (b"", b"\0b", b"", b"^c"), (b"", b"", b"d.", b"")]),
     ("affinity.header", "X-User", lambda p: (p.pool.affinity.label, p.route.hidden_cookies), ("the header x-user", ())),
     ("affinity.client", True, lambda p: (p.pool.affinity.label, p.route.bound), ("the client", True)),
     ("affinity.learn", {"cookie": "SID"}, lambda p: (p.pool.affinity.label, p.settings.affinity.by),
@@ -331,7 +336,7 @@ def configured() -> LoadBalancerConfig:
 
 def test_every_option_has_its_place():
     flat = [one for one in options(LoadBalancerConfig) if one.partition(".")[0] not in BY_NAME]
-    assert sorted(option for option, *_ in [*ALL, *INSTEAD]) == sorted(flat)
+    assert sorted({option for option, *_ in [*ALL, *INSTEAD]}) == sorted(flat)
 
 
 @pytest.mark.parametrize(("option", "value"), [place[:2] for place in ALL], ids=[place[0] for place in ALL])

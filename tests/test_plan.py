@@ -9,6 +9,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import BackendSpec
 from twisted_lb.core.gradient import AdaptiveRules
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.script import Script, Step
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
@@ -60,8 +61,9 @@ def test_without_an_interval_nobody_checks_and_the_pool_knows_it():
         ({"interval_s": 0.5, "down_interval_s": 3.0}, CheckPlan(0.5, 3.0, 0.4, GET, None)),
         ({"interval_s": 0.5}, CheckPlan(0.5, 0.5, 0.4, GET, None)),
         ({"kind": "tcp", "port": 9}, CheckPlan(2.0, 1.0, 1.6, None, 9)),
+        ({"script": [{"expect": "x"}]}, CheckPlan(2.0, 1.0, 1.6, None, None, script=Script((Step(expect=b"x"),)))),
     ],
-    ids=["as a rule", "rarely", "as told", "out, as told", "often", "connecting is the question"],
+    ids=["as a rule", "rarely", "as told", "out, as told", "often", "connecting is the question", "a script"],
 )
 def test_checks_are_planned_with_the_time_for_an_answer(check, planned_check):
     pool = planned(health_check=check).pools[DEFAULT]

@@ -23,6 +23,7 @@ class _Line:
     def __init__(self) -> None:
         self.result: ProbeResult | None = None
         self.over = False
+        self.reply = b""
         self._received = b""
 
     def feed(self, data: bytes) -> None:

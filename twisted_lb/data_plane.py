@@ -51,6 +51,7 @@ from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
 from twisted_lb.routes import Routes
+from twisted_lb.script_check import ScriptCheck
 from twisted_lb.self_check import SelfCheck
 from twisted_lb.severing import left_backups, sever_backups, sever_lost
 from twisted_lb.target_lists import Provide, TargetLists, nobody
@@ -809,7 +810,10 @@ class DataPlane:
 
 def _question(pool: PoolPlan) -> Question:
     """What the backends of a pool that has checks are asked."""
-    asked = None if pool.checks is None else pool.checks.http
+    checks = pool.checks
+    if checks is not None and checks.script is not None:
+        return ScriptCheck(checks.script)
+    asked = None if checks is None else checks.http
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
 
 

@@ -91,6 +91,7 @@ class _Answer:
     def __init__(self, question: HttpQuestion, host: str, limits: Limits) -> None:
         self.result: ProbeResult | None = None
         self.over = False
+        self.reply = b""
         self._question: Final = question
         self._host: Final = host  # that was sent
         self._limits: Final = limits

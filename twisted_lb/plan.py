@@ -56,6 +56,7 @@ from twisted_lb.core.rate import Rate
 from twisted_lb.core.rate_limits import RateKey, RateLimit
 from twisted_lb.core.retry import IDEMPOTENT, RetryRules
 from twisted_lb.core.routing import RouteMatch
+from twisted_lb.core.script import Script
 from twisted_lb.core.settings import EjectionRules, PoolSettings
 from twisted_lb.core.weighing import SlowStart
 from twisted_lb.discovery.provider import ListRules
@@ -188,9 +189,9 @@ class RoutePlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http`
-    None: connecting is the question; `port` None: the one that traffic goes to. `agent_port`: where agents are asked besides, None:
-    nowhere.
+    """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http` and
+    `script` None: connecting is the question; `port` None: the one that traffic goes to. `agent_port`: where agents are asked besides,
+    None: nowhere.
     """
 
     interval_s: float
@@ -199,6 +200,7 @@ class CheckPlan:
     http: HttpQuestion | None
     port: int | None
     agent_port: int | None = None
+    script: Script | None = None
 
 
 @dataclass(frozen=True)
@@ -1028,6 +1030,7 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
         http if check.kind == "http" else None,
         check.port,
         check.agent_port,
+        None if check.script is None else check.script.script,
     )
 
 

@@ -44,11 +44,12 @@ class Probe(Protocol):
 
 class Hearing(Protocol):
     """One answer as it comes. `result` is there as soon as it is known, and at the latest when the hearing is `over`, that
-    is, when nothing more needs to be read.
+    is, when nothing more needs to be read. `reply` is what is to be sent next, and is emptied by whoever sends it.
     """
 
     result: ProbeResult | None
     over: bool
+    reply: bytes
 
     def feed(self, data: bytes) -> None:
         """Hear more of the answer. Not to be called once it is over."""
@@ -88,6 +89,7 @@ class _Accepted:
     def __init__(self) -> None:
         self.result: ProbeResult | None = ProbeResult(True, "connected")
         self.over = True
+        self.reply = b""
 
     def feed(self, data: bytes) -> None:
         """See Hearing."""
@@ -157,7 +159,7 @@ class NetworkProbe:
 
 
 class _Asking:
-    """One probe under way, as the protocol of its connection: a request is written, an answer heard, that is all."""
+    """One probe under way, as the protocol of its connection: a request is written, an answer heard, and what that asks for written."""
 
     def __init__(self, probe: NetworkProbe, address: Address) -> None:
         self.told: Deferred[ProbeResult] = Deferred()
@@ -213,6 +215,9 @@ class _Asking:
             self._look(hearing)
 
     def _look(self, hearing: Hearing) -> None:
+        if hearing.reply:
+            words, hearing.reply = hearing.reply, b""
+            self._transport.write(words)
         if hearing.over:
             self.close()
         if hearing.result is not None:

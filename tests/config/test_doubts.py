@@ -175,6 +175,17 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         ),
     ),
     (
+        {"health_check": {"script": "redis", "path": "/up"}},
+        "health_check.path: has no effect: a script sends what it says itself   [W76]",
+    ),
+    (
+        {"health_check": {"script": "mysql"}},
+        (
+            "health_check.script: mysql without a user: servers count connections that end before a login, and block who has too many "
+            '(max_connect_errors); name one that has no password, { preset = "mysql", user = "check" }   [W77]'
+        ),
+    ),
+    (
         {"health_check": {"kind": "tcp", "path": "/up"}},
         'health_check.path: has no effect: kind = "tcp" only connects   [W08]',
     ),

@@ -10,12 +10,14 @@ from tls_peers import Policy, Serving, TlsEnd
 from wires import stream_pair
 from world import Peer, TlsPeer, World
 
+from twisted_lb.config.scripts import ScriptConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import AdminState
 from twisted_lb.net.greeting import Greetings
 from twisted_lb.net.proxied import proxy_header
 from twisted_lb.net.secured import Secured
 from twisted_lb.probes import Connecting, NetworkProbe
+from twisted_lb.script_check import ScriptCheck
 from twisted_lb.wire.proxy_protocol import (
     CLIENT_CERT_CONN,
     CLIENT_CERT_SESS,
@@ -283,6 +285,21 @@ def test_a_check_says_that_it_is_ours(build, proxy, header):
     world.run()
     assert [one.passed for one in told] == [True]
     assert world.backend().sock.recv(100) == header
+
+
+@pytest.mark.parametrize(("proxy", "header"), [("v1", UNKNOWN_V1), ("v2", LOCAL_V2)])
+def test_a_script_says_first_that_it_is_ours(build, proxy, header):
+    world = build(proxy=proxy)
+    script = ScriptConfig(preset="memcached").script
+    probe = NetworkProbe(world.dial, world.deadlines, world.time.seconds, ScriptCheck(script))
+    probe.greetings = world.cluster.greetings
+    told: list[Any] = []
+    probe.ask(TcpAddress("a", 80), 2.0).addCallback(told.append)
+    world.run()
+    assert world.backend().read() == header + b"version\r\n"
+    world.backend().send(b"VERSION 1.6\r\n")
+    assert [(one.passed, one.reason) for one in told] == [(True, 'got "VERSION 1.6"')]
+    assert world.backend().read() == b"quit\r\n"
 
 
 def test_a_resource_tells_who_asks_and_closes_each_time(build):

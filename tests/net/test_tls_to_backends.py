@@ -10,6 +10,7 @@ from authority import NOW, Authority, chain_of, key_of
 from world import TlsPeer, World, settings
 
 from twisted_lb.config import LoadBalancerConfig
+from twisted_lb.config.scripts import ScriptConfig
 from twisted_lb.core.address import TcpAddress
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendEjected
@@ -17,6 +18,7 @@ from twisted_lb.http_check import HttpCheck, HttpQuestion
 from twisted_lb.net.greeting import Greetings, host_of
 from twisted_lb.plan import plan_of
 from twisted_lb.probes import Connecting, NetworkProbe
+from twisted_lb.script_check import ScriptCheck
 from twisted_lb.tls.outgoing import Outgoing, OutgoingSettings
 from twisted_lb.wire.grammar import Limits
 
@@ -504,6 +506,18 @@ def test_a_check_asks_over_tls(street):
     assert told == []
     backend.send(OK)
     assert [one.passed for one in told] == [True]
+
+
+def test_a_script_talks_over_tls(street):
+    world = street.world()
+    told, _ = ask(world, ScriptCheck(ScriptConfig(preset="redis").script))
+    backend = at(world).up()
+    assert backend.read() == b"*1\r\n$4\r\nPING\r\n"
+    backend.send(b"+PO")
+    assert told == []
+    backend.send(b"NG\r\n")
+    assert [(one.passed, one.reason) for one in told] == [(True, 'got "+PONG"')]
+    assert backend.read() == b"*1\r\n$4\r\nQUIT\r\n"
 
 
 def test_a_check_of_the_connection_wants_a_handshake(street):

@@ -116,6 +116,9 @@ CODES: Final = {
     "W73": 'A key of a route or a listener has no effect: its connections are carried as they are (`protocol = "tcp"`, `sni`).',
     "W74": "TLS goes inside TLS: a route passes it on to a pool with `tls`.",
     "W75": "A route by `sni` is for nobody: no listener speaks TLS or carries TCP.",
+    "W76": "`path` of checks has no effect: a `script` sends what it says itself.",
+    "W77": "The script `mysql` without `user`: servers count connections that end before a login, and block who has too many of them "
+    "(`max_connect_errors`).",
     "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
     "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
 }
@@ -503,6 +506,15 @@ def _of_checks(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
         )
     if checks.kind == "tcp" and "path" in checks.model_fields_set:
         yield Doubt("W08", (*path, "health_check", "path"), 'has no effect: kind = "tcp" only connects')
+    if checks.kind == "script" and "path" in checks.model_fields_set:
+        yield Doubt("W76", (*path, "health_check", "path"), "has no effect: a script sends what it says itself")
+    if checks.enabled and checks.script is not None and checks.script.preset == "mysql" and not checks.script.user:
+        yield Doubt(
+            "W77",
+            (*path, "health_check", "script"),
+            "mysql without a user: servers count connections that end before a login, and block who has too many (max_connect_errors); "
+            'name one that has no password, { preset = "mysql", user = "check" }',
+        )
     for key, why in _unheard(checks, pool).items():
         yield Doubt("W28", (*path, "health_check", key), f"has no effect: {why}")
 

@@ -1,11 +1,13 @@
 """Active health checks: what backends are asked, how often, and which answers pass."""
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from twisted_lb.config.base import Model, Seconds, error_at
+from twisted_lb.config.scripts import ScriptConfig
 from twisted_lb.config.secret import HIDDEN, Secret, TextOrSecret, revealed
 from twisted_lb.core.address import TcpAddress, parse_address
 
@@ -20,6 +22,12 @@ _OURS = {
 # All lines of a check's head are with the kernel at once: a backend that reads nothing holds none of them up.
 _HEADERS_BYTES = 4096
 _FIELD_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+# Why a check of a kind has no use for what is said to another one.
+_ASKS = {
+    "http": "an http check sends a request",
+    "tcp": "a tcp check only connects",
+    "script": "a script sends what it says itself",
+}
 
 
 def _statuses(one: object) -> range:
@@ -72,11 +80,19 @@ class HealthCheckConfig(Model):
         description="The same for a backend that is out; left out: the interval, at most 1. While requests wait for a "
         "backend (`queue.no_backend_s`) it is at most 0.2.",
     )
-    kind: Literal["http", "tcp"] = Field(
+    kind: Literal["http", "tcp", "script"] = Field(
         default="http",
         description="`http` sends a request and judges its answer by the keys below; `tcp` only connects, which is what is done where "
-        "nobody says it and no listener and no route leads requests of HTTP to the pool. "
+        "nobody says it and no listener and no route leads requests of HTTP to the pool; `script`, which a `script` says by itself, "
+        "sends and expects what that has. "
         "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
+    )
+    script: ScriptConfig | None = Field(
+        default=None,
+        description='What is sent to a backend that speaks no HTTP, and what has to come: the name of a preset, `"redis"`, or a list of steps, '
+        '`[{ send = "PING\\r\\n" }, { expect = "+PONG" }]`, or a table with more to say of it ([health-checks.md](health-checks.md#what-speaks-no-http)). '
+        "It passes with the last of what it waits for, and `timeout_s` is for all of it. Danger: it is for what answers there, and `http` for what "
+        "answers requests.",
     )
     path: str = Field(
         default="/",
@@ -276,12 +292,23 @@ class HealthCheckConfig(Model):
             raise ValueError("should hold at least one status, or nothing would pass")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_script_is_a_kind(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("script") is not None and "kind" not in values:
+            return {**values, "kind": "script"}
+        return values
+
     @model_validator(mode="after")
     def _is_one_question(self) -> Self:
-        if self.kind == "tcp":
+        if self.kind == "script" and self.script is None:
+            raise error_at('kind = "script" needs a script', "kind")
+        if self.kind != "script" and self.script is not None:
+            raise error_at(f'script needs kind = "script", or none: {_ASKS[self.kind]}', "script", beside=("kind",))
+        if self.kind != "http":
             for key in ("method", "host", "headers", "expect_statuses", "expect_text", "busy_statuses", "agent"):
                 if getattr(self, key) != type(self).model_fields[key].default:
-                    raise error_at(f'{key} needs kind = "http": a tcp check only connects', key)
+                    raise error_at(f'{key} needs kind = "http": {_ASKS[self.kind]}', key)
         if self.expect_text is not None and self.method == "HEAD":
             raise error_at("expect_text needs another method: an answer to HEAD has no body", "expect_text")
         if self.agent == "body" and self.method == "HEAD":

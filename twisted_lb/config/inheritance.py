@@ -13,7 +13,7 @@ from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.backend import BackendSpec
 
 # Tables that are one value: what they say is not added to what is inherited.
-_WHOLE = frozenset(("replace_prefix",))
+_WHOLE = frozenset(("replace_prefix", "script"))
 
 M = TypeVar("M", bound=Model)
 
@@ -52,13 +52,15 @@ def _over(own: M, base: Model) -> M:
 
 
 def _joined(name: str, mine: Any, theirs: Any) -> Any:
+    if name in _WHOLE:
+        return mine
     if isinstance(mine, Model) and type(mine) is type(theirs):
         try:
             return _over(mine, theirs)
         except ValidationError as error:
             errors = [again(one, (name,)) for one in error.errors()]
             raise ValidationError.from_exception_data(error.title, errors) from None
-    if isinstance(mine, dict) and isinstance(theirs, dict) and name not in _WHOLE:
+    if isinstance(mine, dict) and isinstance(theirs, dict):
         return {**theirs, **mine}
     return mine
 

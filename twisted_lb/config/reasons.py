@@ -43,6 +43,7 @@ _POLICY = "that is policy here"
 _BOUND = "that is max_in_flight of a pool or backend here, and connections in [limits] for clients"
 _STICKY = f"that is [pools.{NAME}.affinity] here, flat [affinity], such as cookie = true"
 _RETRY = f"that is more_attempts in [pools.{NAME}.retry] here, flat [retry]"
+_SCRIPT = f"that is script in [pools.{NAME}.health_check] here, flat [health_check]"
 _ELSEWHERE: Mapping[str, str] = {
     "balance": _POLICY,
     "lb_policy": _POLICY,
@@ -62,6 +63,11 @@ _ELSEWHERE: Mapping[str, str] = {
     "retries": _RETRY,
     "redispatch": f"what is sent again goes to another backend here: [pools.{NAME}.retry], flat [retry]",
     "httpchk": f"that is [pools.{NAME}.health_check] here, flat [health_check]",
+    "mysql_check": _SCRIPT,
+    "pgsql_check": _SCRIPT,
+    "redis_check": _SCRIPT,
+    "smtpchk": _SCRIPT,
+    "tcp_check": _SCRIPT,
     "http_buffer_request": "that is buffer_request_bytes of a pool here",
     "proxy_buffering": "that is buffer_response_bytes of a pool here",
     "proxy_request_buffering": "that is buffer_request_bytes of a pool here",

@@ -26,9 +26,11 @@ from twisted_lb.config.pools import BackendTable, PoolConfig
 from twisted_lb.config.profiles import PROFILES, said_by
 from twisted_lb.config.references import FLAT
 from twisted_lb.config.routes import AnswerConfig, RedirectConfig, RouteConfig
+from twisted_lb.config.scripts import ScriptConfig, StepConfig
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.trust import TrustConfig
 from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.script import PRESETS, Step
 
 
 class Option(NamedTuple):
@@ -61,6 +63,9 @@ def reference() -> str:
     parts += _section("`[pools.NAME.targets]`", _summary(TargetsConfig), _options(TargetsConfig))
     parts += _section("`[pools.NAME.mirror]`", _summary(MirrorConfig), _options(MirrorConfig))
     parts += _section("`[checks.NAME]`, `[pools.NAME.health_check]`", CHECKS, _options(HealthCheckConfig))
+    parts += _section("`script` of checks", _summary(ScriptConfig), _options(ScriptConfig))
+    parts += _section("A step of a script", _summary(StepConfig), _options(StepConfig))
+    parts += _presets()
     parts += [DEFAULTS, *_flat_keys(), *_codes()]
     return "\n".join(parts)
 
@@ -165,6 +170,36 @@ def _profiles() -> list[str]:
             for path, value in said_by(model):
                 lines.append(f"| `{name}` | `{'.'.join(map(str, path))}` | {_toml(value)} | {whose} |")
     return [*lines, ""]
+
+
+def _presets() -> list[str]:
+    """What the presets of scripts send and wait for."""
+    lines = [
+        "### Presets of scripts",
+        "",
+        "What a `preset` stands for, in the words of a step; `USER` and the like are what is said beside it.",
+        "",
+        "| preset | | |",
+        "|---|---|---|",
+    ]
+    for name, preset in PRESETS.items():
+        lines.append(f"| `{name}` | | {preset.about} |")
+        said = {key: key.upper().encode() for key in preset.keys}
+        lines += [f"| {number} | {_said_of(step)} |" for number, step in enumerate(preset.steps(said), 1)]
+    return [*lines, ""]
+
+
+def _said_of(step: Step) -> str:
+    """A step in two cells: what it does, and the bytes."""
+    if not step.waits:
+        return f"sends | {_cell(step.send)}"
+    key, value = ("matches", step.matches) if step.matches else ("expect", step.expect)
+    return f"{key} | {_cell(value)}{f', unless {_cell(step.unless)}' if step.unless else ''}"
+
+
+def _cell(data: bytes) -> str:
+    """Bytes as a cell of a table has them."""
+    return f"`{json.dumps(data.decode('latin-1')).replace('|', chr(92) + '|')}`"
 
 
 def _own_first(model: type[Model]) -> Iterator[tuple[str, FieldInfo]]:

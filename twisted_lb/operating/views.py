@@ -358,8 +358,11 @@ def _checks_of(plan: PoolPlan) -> str:
     checks = plan.checks
     if checks is None:
         return "none"
-    http = checks.http
-    asked = "connect" if http is None else f"{http.method.decode('ascii')} {http.path.decode('latin-1')}"
+    http, script = checks.http, checks.script
+    if script is not None:
+        asked = script.said
+    else:
+        asked = "connect" if http is None else f"{http.method.decode('ascii')} {http.path.decode('latin-1')}"
     return f"{asked} every {checks.interval_s:g} s"
 
 
