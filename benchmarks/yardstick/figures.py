@@ -84,7 +84,7 @@ def table(rounds: Rounds, reference: str) -> str:
         ratio = f"{one.ratio:6.2f} {one.low:5.2f}..{one.high:4.2f}" if one.ratio is not None else f"{'-':>6} {'':11}"
         per_s = f"{one.per_s:12,.0f}" if one.per_s is not None else f"{'load-limited':>12}"
         cost = f"{one.us:10.1f} {one.user_us:7.1f} {one.system_us:7.1f}"
-        waits = " ".join(f"{us / 1000:8.2f}" for us in (one.p50_us, one.p99_us, one.p999_us))
+        waits = " ".join(f"{us / 1000:8.2f}" if us else f"{'-':>8}" for us in (one.p50_us, one.p99_us, one.p999_us))
         lines.append(f"  {one.name:26} {cost} {ratio} {per_s} {waits} {one.memory_bytes / 2**20:6.1f}")
         lines += [f"    void: {reason}" for reason in one.void]
     voids = {name: row[name]["void"] for row in rounds for name in row if row[name]["void"]}

@@ -1,6 +1,7 @@
 """The generators: wrk, and openloop.c for what no packaged tool does. Each tells what it found and what the proxy used."""
 
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -62,6 +63,27 @@ def wrk(one: Running, scenario: Scenario, seconds: float) -> Load:
         raise RuntimeError(f"wrk: {done.stdout}{done.stderr}")
     time.sleep(0.05)
     return meter.load(json.loads(line))
+
+
+def resuming(one: Running, scenario: Scenario, seconds: float) -> Load:
+    """Connections one behind the other, each of which resumes the session of the one before and asks for one answer, by several
+    processes of OpenSSL's own (`s_time`). How long each took nobody tells.
+    """
+    words = ["openssl", "s_time", "-connect", f"{one.address}:{one.port}", "-reuse", "-www", scenario.path]
+    meter, began = Meter(one.process), time.monotonic()
+    running = [
+        subprocess.Popen(
+            [*words, "-time", f"{seconds:.0f}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(scenario.connections)
+    ]
+    said = [process.communicate(timeout=10 * seconds + PATIENCE_S)[0] for process in running]
+    took_s = time.monotonic() - began
+    # Behind the heading: r for a session that was resumed, other letters for one that was not.
+    marks = [re.search(r"^[r*t]+$", text, re.MULTILINE) for text in said]
+    letters = "".join(found[0] for found in marks if found is not None)
+    found = {"us": took_s * 1e6, "requests": letters.count("r"), "errors": len(letters) - letters.count("r")}
+    return meter.load({**found, "p50": 0.0, "p99": 0.0, "p999": 0.0})
 
 
 def closed_loop(one: Running, scenario: Scenario, seconds: float) -> Load:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from yardstick.contenders import Contender
-from yardstick.loads import Generator, Load, Running, closed_loop, wrk
+from yardstick.loads import Generator, Load, Running, closed_loop, resuming, wrk
 from yardstick.machine import PATIENCE_S
 from yardstick.place import Backends
 from yardstick.scenarios import Scenario
@@ -150,7 +150,7 @@ def play(
     seconds: float,
 ) -> Rounds:
     """Every round: the samples by contender; of who cannot do it, why."""
-    generate = closed_loop if scenario.at_once else wrk
+    generate = resuming if scenario.resumed else closed_loop if scenario.at_once else wrk
     with running(contenders, backends, scenario) as (started, left_out):
         for one in started:
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # if it ends here, each round will say so

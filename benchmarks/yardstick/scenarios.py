@@ -27,6 +27,8 @@ class Scenario:
     """Requests under way, by turns on all the connections, which are open before the bill begins. 0: wrk, and all."""
     tls: bool = False
     """Clients speak TLS 1.3 with an ECDSA certificate; with `close` each has a full handshake."""
+    resumed: bool = False
+    """Each request on a connection of its own, which resumes a session."""
     tcp: bool = False
     """Connections are carried as they are, with the requests in them."""
     reference: str = "haproxy"
@@ -97,6 +99,7 @@ OVER_TLS = {
         Scenario(
             "tls-new-connection", "TLS, a full handshake for each request, 64 at a time", 64, close=True, tls=True
         ),
+        Scenario("tls-resumed", "TLS, a session resumed for each request, 8 at a time", 8, tls=True, resumed=True),
     )
 }
 
