@@ -414,7 +414,7 @@ def test_a_reload_to_plain_and_back_holds_for_those_whose_turn_has_not_come(make
 # How many there may be.
 
 
-def test_more_hellos_than_eight_at_once_let_the_requests_of_others_run_between(make):
+def test_more_hellos_than_a_few_at_once_let_the_requests_of_others_run_between(make):
     gateway = make()
     other = gateway.enter()
     assert served(other)

@@ -4,8 +4,9 @@ from typing import Final, Protocol
 
 from twisted_lb.net.clock import Later
 
-# Fairness: a full handshake keeps the process for up to half a millisecond, nearly all of it where the ClientHello is answered.
-AT_ONCE: Final = 8
+# Fairness: a full handshake keeps the process for up to half a millisecond, nearly all of it where the ClientHello is answered. With eight at
+# once the median of running requests was five times as late in a flood of them (benchmarks/handshake_flood.py).
+AT_ONCE: Final = 2
 
 
 class Beginner(Protocol):
