@@ -753,5 +753,5 @@ def test_the_budget_of_a_turn_is_that_of_all_listeners():
         for call in due:
             call()
         sizes.append(len(begun))
-    assert sizes[:3] == [8, 16, 20]
+    assert sizes[:3] == [AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE]
     assert sorted(begun) == list(range(20))
