@@ -99,6 +99,7 @@ CHECK: dict[str, tuple[Any, Any]] = {
     "interval_s": (9.0, 8.0),
     "down_interval_s": (7.0, 6.0),
     "kind": ("tcp", "tcp"),
+    "script": ({"preset": "redis", "password": "p"}, "smtp"),
     "path": ("/a", "/b"),
     "method": ("OPTIONS", "POST"),
     "host": ("a", "b"),
