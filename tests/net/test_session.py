@@ -129,6 +129,23 @@ def test_a_client_that_is_reset_has_its_backend_reset(make):
     assert [record.ended_by for record in gateway.records] == [Outcome.CLIENT_GONE]
 
 
+def test_a_backend_that_resets_is_seen_to_and_not_blamed(make):
+    gateway = make(names=("a:80",))
+    client, backend = joined(gateway)
+    backend.send(b"half of it")
+    client.send(b"never read")
+    backend.reset()
+    gateway.advance(3)
+    assert client.read() == b"half of it"
+    gateway.advance(3)
+    client.read()
+    assert client.was_reset
+    [record] = gateway.records
+    assert (record.ended_by, record.outcome) == (Outcome.CUT_SHORT, Outcome.OK)
+    assert "reset" in record.detail
+    assert gateway.world.outcomes()["OK"] == 1
+
+
 @pytest.mark.parametrize("side", SIDES)
 def test_a_megabyte_goes_through_whole_however_slowly_it_is_taken(make, side):
     gateway = make(side)

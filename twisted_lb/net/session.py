@@ -375,8 +375,9 @@ class Session(Requester, Receiver, Speaker):
         if backend is not None:
             backend.tunnels -= 1
         self._end()
-        self._settle(outcome, detail)
-        self._tell_end()
+        # Many servers reset connections whose clients have said good-bye in their own words: none is to blame for how one ends.
+        self._settle(Outcome.OK if outcome is Outcome.CUT_SHORT else outcome, detail)
+        self._tell_end(outcome, detail)
 
     def _drop(self, outcome: Outcome, detail: str = "") -> None:
         """It ends before a backend has accepted it, or is cut."""
