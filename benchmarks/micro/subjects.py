@@ -293,6 +293,7 @@ class Door:
         self._sock.listen()
         self.name = self._sock.getsockname()
         self.fileno = self._sock.fileno
+        self.setsockopt = self._sock.setsockopt
         self.close = self._sock.close
 
     def getsockname(self) -> tuple[str, int]:
