@@ -153,7 +153,6 @@ def test_a_reset_of_one_side_is_one_for_the_other(line, who):
 def test_a_client_whom_nobody_serves_is_reset_and_counted(line):
     line.server.close()
     with connect(line.port) as client, pytest.raises(ConnectionResetError):
-        client.sendall(b"hello")
         heard(client)
     [one] = line.carrier.wait_logged(1)
     assert (one["lb.outcome"], one["lb.backend"]) == ("REFUSED", "one")
@@ -261,5 +260,7 @@ def test_the_log_the_metrics_and_lbctl_say_the_same(line):
         assert sorted(said) == [(1000 if direction == "up" else 7000) * size for size in (1, 2, 3)]
         assert carrier.metric("bytes_total", pool="db", direction=direction) == sum(said)
     assert "one" in carrier.lbctl("route", "TCP", "tcp://")
+    for one in logged:
+        assert "db/one" in carrier.lbctl("explain", one["http.request.id"])
     recent = carrier.lbctl("explain", "--last", "10")
     assert len(re.findall("TCP", recent)) >= 3
