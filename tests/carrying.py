@@ -18,6 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 # Debian keeps servers where users do not look.
 PATH = os.environ.get("PATH", "") + ":/usr/sbin"
+MIB = 1 << 20
+PIECE = bytes(range(256)) * 4096
+# What may come at once, from wherever in a piece it begins.
+STREAM = memoryview(PIECE + PIECE[:256])
 ENVIRON = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 HEAD = """
@@ -90,10 +94,9 @@ class Carrier:
         """The sum of a metric's samples that have these labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.page}/metrics", timeout=PATIENCE_S) as answer:
             text = answer.read().decode()
-        samples = [sample for family in families(text) for sample in family.samples if sample.name.endswith(name)]
-        assert samples, (
-            f"no {name} in {sorted({sample.name for family in families(text) for sample in family.samples})}"
-        )
+        every = [sample for family in families(text) for sample in family.samples]
+        samples = [sample for sample in every if sample.name == f"twisted_lb_{name}"]
+        assert samples, f"no {name} in {sorted({sample.name for sample in every})}"
         return sum(one.value for one in samples if labels.items() <= one.labels.items())
 
 
@@ -124,6 +127,41 @@ class Echo:
     def close(self) -> None:
         self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
+
+
+class End:
+    """One end of a tunnel, or of a session, which sends so much and reads all there is; `ok`: it was what the other one sends, to its end."""
+
+    def __init__(self, sock: socket.socket, mib: int) -> None:
+        self.sock = sock
+        self.mib = mib
+        self.got = 0
+        self.ok = False
+        self._threads = [threading.Thread(target=target) for target in (self._send, self._read)]
+
+    def begin(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        for thread in self._threads:
+            thread.join(2 * PATIENCE_S)
+            assert not thread.is_alive()
+
+    def _send(self) -> None:
+        for _ in range(self.mib):
+            self.sock.sendall(PIECE)
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def _read(self) -> None:
+        buffer = bytearray(MIB)
+        view = memoryview(buffer)
+        same = True
+        while size := self.sock.recv_into(buffer):
+            at = self.got % 256
+            same = same and view[:size] == STREAM[at : at + size]
+            self.got += size
+        self.ok = same
 
 
 def connect(port: int) -> socket.socket:

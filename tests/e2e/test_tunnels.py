@@ -2,10 +2,10 @@
 
 import re
 import socket
-import threading
 from pathlib import Path
 
 import pytest
+from carrying import MIB, End
 from processes import Running, stage
 
 from twisted_lb.net.pipes import CAN_SPLICE
@@ -13,11 +13,6 @@ from twisted_lb.net.pipes import CAN_SPLICE
 pytestmark = pytest.mark.skipif(not CAN_SPLICE, reason="there is no splice here")
 
 PATIENCE_S = 120.0
-MIB = 1 << 20
-PIECE = bytes(range(256)) * 4096
-# What may come at once, from wherever in a piece it begins.
-STREAM = memoryview(PIECE + PIECE[:256])
-
 LB = """
 backends = ["127.0.0.1:{backend}"]
 upgrades = ["chess"]
@@ -32,41 +27,6 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: c
 def world(tmp_path):
     with stage(tmp_path) as one:
         yield one
-
-
-class End:
-    """One end of a tunnel, which sends so much and reads all there is; `ok`: it was what the other one sends, to its end."""
-
-    def __init__(self, sock: socket.socket, mib: int) -> None:
-        self.sock = sock
-        self.mib = mib
-        self.got = 0
-        self.ok = False
-        self._threads = [threading.Thread(target=target) for target in (self._send, self._read)]
-
-    def begin(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def wait(self) -> None:
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
-            assert not thread.is_alive()
-
-    def _send(self) -> None:
-        for _ in range(self.mib):
-            self.sock.sendall(PIECE)
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def _read(self) -> None:
-        buffer = bytearray(MIB)
-        view = memoryview(buffer)
-        same = True
-        while size := self.sock.recv_into(buffer):
-            at = self.got % 256
-            same = same and view[:size] == STREAM[at : at + size]
-            self.got += size
-        self.ok = same
 
 
 def tunnel(port: int, server: socket.socket, mib: int) -> tuple[End, End]:

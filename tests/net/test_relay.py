@@ -124,6 +124,27 @@ def test_a_fin_behind_what_nobody_takes_yet_is_passed_on_behind_it(join):
     assert joined.backend.closed
 
 
+@pytest.mark.parametrize("up", [True, False])
+@pytest.mark.parametrize("most_pipes", [0, 2])
+def test_the_second_fin_too_is_an_end_in_order_where_what_came_before_it_is_not_read_yet(join, up, most_pipes):
+    """Of a connection that both sides have ended the kernel tells as it tells of one that is reset: it hangs up."""
+    joined = join(most_pipes=most_pipes).begin()
+    sayer, taker = (joined.client, joined.backend) if up else (joined.backend, joined.client)
+    taker.send(b"all").shut()
+    assert sayer.read() == b"all"
+    assert sayer.closed
+    sent = 0
+    while joined.held <= HIGH_WATER_BYTES:
+        sent += sayer.offer(b"x" * 65536)
+        joined.world.run()
+    sayer.send(b"the rest").shut()
+    assert not joined.over
+    while not (taker.closed or taker.was_reset):
+        assert taker.read() or taker.closed or taker.was_reset
+    assert (len(taker.received), taker.was_reset) == (sent + len(b"the rest"), False)
+    assert "over" in joined.told
+
+
 def test_a_client_that_is_lost_takes_the_backend_with_it(join):
     joined = join().begin()
     joined.client.reset()

@@ -5,7 +5,10 @@ import random
 import pytest
 from arriving import Gateway
 from hellos import hello, server_name
+from joined import open_descriptors
 from world import Peer
+
+from twisted_lb.core.outcome import Outcome
 
 HELLO = hello(server_name(b"db.example.com"))
 SEEDS = 40
@@ -123,3 +126,73 @@ def test_whatever_happens_bytes_are_whole_or_seen_to_be_cut_and_nothing_is_left(
     wild.world.dial.hang.clear()
     wild.world.advance(100)
     wild.world.close()
+
+
+class Calm(Wild):
+    """A town where nobody resets anything, everybody reads in the end, and one backend of each pool is always there."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.world.configure(
+            pools={name: {"backends": [f"{name}1:80", f"{name}2:80"]} for name in ("app", "db")},
+            routes=[{"sni": "db.example.com", "pool": "db"}] if seed % 2 else [],
+            listeners={"default": {"address": ":1", "protocol": "tcp", "default_pool": "app"}},
+        )
+        self.world.dial.refuse.update(
+            f"{name}{self.rng.choice([1, 2])}:80" for name in ("app", "db") if self.rng.random() < 0.5
+        )
+
+    def run(self) -> None:
+        rng = self.rng
+        for _ in range(rng.randrange(20, 60)):
+            rng.choice([self.arrives, self.says, self.says, self.says, self.reads, self.ends, self.waits])()
+            if rng.random() < 0.7:
+                self.world.run()
+        self.world.run()  # all have their backends
+        for peer in self.everybody():
+            if id(peer) not in self.shut:
+                peer.shut()
+        for _ in range(5):
+            for peer in self.everybody():
+                if not peer.closed:
+                    peer.read()
+        self.judge()
+
+    def arrives(self) -> None:
+        client = self.gateway.come()
+        self.clients.append(client)
+        # A backend knows by it who its client is.
+        self.offer(client, (HELLO if self.rng.random() < 0.4 else b"no TLS ") + b"%d " % len(self.clients))
+
+    def reads(self) -> None:
+        if some := self.everybody():
+            self.rng.choice(some).read()
+
+    def waits(self) -> None:
+        self.gateway.advance(self.rng.choice([0.1, 0.5]))
+
+    def judge(self) -> None:
+        """Each session has delivered all of both sides, and both have heard its end."""
+        backends = list(self.world.backend_connections)
+        assert len(backends) == len(self.clients)
+        for client in self.clients:
+            said = self.said[id(client)]
+            [backend] = [one for one in backends if one.received == said]
+            backends.remove(backend)
+            assert client.received == self.said.get(id(backend), b"")
+            for one in (client, backend):
+                assert one.closed
+                assert not one.was_reset
+        assert [record.ended_by for record in self.gateway.records] == [Outcome.OK] * len(self.clients)
+        assert sum(record.request_bytes for record in self.gateway.records) == sum(
+            len(self.said[id(client)]) for client in self.clients
+        )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_where_nobody_resets_anything_every_byte_of_both_sides_is_delivered(seed):
+    before = open_descriptors()
+    calm = Calm(seed)
+    calm.run()
+    calm.world.close()
+    assert open_descriptors() == before

@@ -270,7 +270,8 @@ class Transport(Pollable, StreamTransport):
             self._parked = True
             self._poller.park(self._fd)
             protocol = self.protocol
-            if isinstance(protocol, ResetAware):
+            # Behind a FIN of ours a hang-up without an error is the peer's FIN, which is no reset.
+            if (flags & ERROR or not self._write_ended) and isinstance(protocol, ResetAware):
                 protocol.connectionBroken()
         else:
             self._watch()
