@@ -5,6 +5,7 @@ import ssl
 import pytest
 from arriving import Gateway
 from hellos import hello, server_name
+from wires import SIP_BYTES
 from world import Peer
 
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -160,6 +161,63 @@ def test_a_megabyte_goes_through_whole_however_slowly_it_is_taken(make, side):
     while len(client.received) < len(MEGABYTE):
         client.read()
     assert client.received == MEGABYTE
+
+
+def filled(gateway: Gateway, source: Peer, piece_bytes: int) -> int:
+    """Have this end say so much that some of it waits here for the other one; how much that was."""
+    [connection] = gateway.frontend.clients
+    relay, sent = connection._speaker._relay, 0
+    ends = relay._client.transport, relay._upstream.transport
+    for _ in range(500):
+        sent += source.offer(MEGABYTE[:piece_bytes])
+        gateway.run()
+        if any(end.unsent for end in ends):
+            return sent
+    raise AssertionError("nothing waits here")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_slow_client_that_has_said_all_gets_the_last_of_what_it_is_sent(make, side):
+    """Both sides have ended, and the connection is closed: how long that takes is a matter of its pace."""
+    gateway = make(side)
+    client, backend = joined(gateway)
+    client.shut()
+    backend.read()
+    sent = filled(gateway, backend, 60_000)
+    backend.close()
+    assert [record.ended_by for record in gateway.records] == [Outcome.OK]
+    while len(client.received) < sent:
+        client.sip(SIP_BYTES)
+        gateway.advance(5)
+    client.read()
+    assert (len(client.received), client.closed, client.was_reset) == (sent, True, False)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_client_that_takes_nothing_of_the_last_is_reset(make, side):
+    gateway = make(side)
+    client, backend = joined(gateway)
+    client.shut()
+    backend.read()
+    filled(gateway, backend, 60_000)
+    backend.close()
+    gateway.advance(120)
+    client.read()
+    assert client.was_reset
+    assert gateway.empty
+
+
+@pytest.mark.parametrize("side", ["tls", "tls fallback"])
+def test_what_a_client_said_before_it_broke_off_tls_reaches_its_backend_and_then_a_reset(make, side):
+    gateway = make(side)
+    client, backend = joined(gateway)
+    sent = len(b"hello") + filled(gateway, client, 16_384)
+    Peer.shut(client)  # a FIN without close_notify: anybody could have sent it
+    for _ in range(20):
+        backend.read()
+        gateway.advance(0.2)
+    assert (len(backend.received), backend.was_reset) == (sent, True)
+    assert [record.ended_by for record in gateway.records] == [Outcome.CLIENT_GONE]
 
 
 # Choosing.

@@ -131,9 +131,10 @@ class Session(Requester, Receiver, Speaker):
         self._connection.abort()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client's connection is gone."""
+        """The client's connection is gone. What its backend is still to get, when that is over, is not taken from it."""
         self._held = b""
-        self._drop(Outcome.CLIENT_GONE)
+        if not self._over:
+            self._drop(Outcome.CLIENT_GONE)
         self._connection.lost()
 
     def _client_address(self) -> str:
@@ -505,6 +506,8 @@ class Session(Requester, Receiver, Speaker):
     def timed_out(self) -> None:
         """See Speaker: the client has taken nothing of what it was sent for the time that nothing may be said in."""
         connection = self._connection
+        if self._over and connection.keeps_up():
+            return  # it goes on taking the last of what it was sent, and has got the time again
         transport = connection.transport
         if not connection.full or transport is None or self._route is None:
             connection.abort()
