@@ -536,3 +536,19 @@ def test_routes_come_into_force_for_new_connections_by_a_reload(gateways):
     assert [one.backend for one in gateway.world.backend_connections] == ["d:80", "w:80"]
     before.send(b"goes on")
     assert gateway.world.backend_connections[0].read() == TLS_HELLO + b"goes on"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+def test_what_our_own_tls_has_opened_goes_to_nobody_who_is_to_get_it_closed(gateways, protocol):
+    """A reload while the handshake is made has the name passed on as it is: what came out of TLS here would go there in the clear."""
+    gateway = named(gateways, "tls", protocol)
+    client = gateway.knock(name="ended.example.org", context=unverified())
+    assert not client.shake()  # it has said its ClientHello, and has an answer
+    gateway.world.configure(routes=[{"sni": "ended.example.org", "pool": "db"}])
+    while not client.shake():
+        pass
+    client.read()
+    assert gateway.world.backend_connections == []
+    assert client.was_reset
+    assert gateway.records[-1].ended_by is Refusal.NO_ROUTE
+    assert gateway.empty

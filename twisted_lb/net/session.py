@@ -150,6 +150,9 @@ class Session(Requester, Receiver, Speaker):
         if way is None:
             table = frontend.sessions
             way = self._way = None if table is None else table.find(self._server_name, address)
+        if self._secured is not None and way is not None and not way.terminates:
+            # A reload has come during the handshake: what our TLS has opened goes to nobody who is to get it closed.
+            way = self._way = None
         if way is None:
             frontend.unrouted += 1
             self._turn_away(Refusal.NO_ROUTE, f"no route of listener {frontend.name} takes it")
