@@ -107,6 +107,25 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp", "default_pool": "app"}},
+            "pools": {"app": {"backends": ["a:80", "b:80"], "affinity": {"cookie": True, "secret": SECRET}}},
+        },
+        "pools.app.affinity.cookie: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "hedge": {"delay_s": 1}},
+        "hedge: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
+            "pools": {"app": {"backends": ["a:80", "b:80"], "policy": "maglev"}},
+            "routes": [{"listeners": "db", "pool": "app", "key": {"header": "X-User"}}],
+        },
+        "routes[0].key: has no effect: its connections are carried as they are, and go by their client   [W73]",
+    ),
+    (
+        {
             "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
             "pools": {"app": {"backends": ["a:5432"], "tls": {"ca": "ca.pem"}}},
             "routes": [{"sni": "a.b", "pool": "app"}],

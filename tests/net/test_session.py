@@ -5,6 +5,7 @@ import ssl
 import pytest
 from arriving import Gateway
 from hellos import hello, server_name
+from wires import SIP_BYTES
 from world import Peer
 
 from twisted_lb.core.outcome import Outcome, Refusal
@@ -160,6 +161,63 @@ def test_a_megabyte_goes_through_whole_however_slowly_it_is_taken(make, side):
     while len(client.received) < len(MEGABYTE):
         client.read()
     assert client.received == MEGABYTE
+
+
+def filled(gateway: Gateway, source: Peer, piece_bytes: int) -> int:
+    """Have this end say so much that some of it waits here for the other one; how much that was."""
+    [connection] = gateway.frontend.clients
+    relay, sent = connection._speaker._relay, 0
+    ends = relay._client.transport, relay._upstream.transport
+    for _ in range(500):
+        sent += source.offer(MEGABYTE[:piece_bytes])
+        gateway.run()
+        if any(end.unsent for end in ends):
+            return sent
+    raise AssertionError("nothing waits here")
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_slow_client_that_has_said_all_gets_the_last_of_what_it_is_sent(make, side):
+    """Both sides have ended, and the connection is closed: how long that takes is a matter of its pace."""
+    gateway = make(side)
+    client, backend = joined(gateway)
+    client.shut()
+    backend.read()
+    sent = filled(gateway, backend, 60_000)
+    backend.close()
+    assert [record.ended_by for record in gateway.records] == [Outcome.OK]
+    while len(client.received) < sent:
+        client.sip(SIP_BYTES)
+        gateway.advance(5)
+    client.read()
+    assert (len(client.received), client.closed, client.was_reset) == (sent, True, False)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_client_that_takes_nothing_of_the_last_is_reset(make, side):
+    gateway = make(side)
+    client, backend = joined(gateway)
+    client.shut()
+    backend.read()
+    filled(gateway, backend, 60_000)
+    backend.close()
+    gateway.advance(120)
+    client.read()
+    assert client.was_reset
+    assert gateway.empty
+
+
+@pytest.mark.parametrize("side", ["tls", "tls fallback"])
+def test_what_a_client_said_before_it_broke_off_tls_reaches_its_backend_and_then_a_reset(make, side):
+    gateway = make(side)
+    client, backend = joined(gateway)
+    sent = len(b"hello") + filled(gateway, client, 16_384)
+    Peer.shut(client)  # a FIN without close_notify: anybody could have sent it
+    for _ in range(20):
+        backend.read()
+        gateway.advance(0.2)
+    assert (len(backend.received), backend.was_reset) == (sent, True)
+    assert [record.ended_by for record in gateway.records] == [Outcome.CLIENT_GONE]
 
 
 # Choosing.
@@ -478,3 +536,19 @@ def test_routes_come_into_force_for_new_connections_by_a_reload(gateways):
     assert [one.backend for one in gateway.world.backend_connections] == ["d:80", "w:80"]
     before.send(b"goes on")
     assert gateway.world.backend_connections[0].read() == TLS_HELLO + b"goes on"
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "http"])
+def test_what_our_own_tls_has_opened_goes_to_nobody_who_is_to_get_it_closed(gateways, protocol):
+    """A reload while the handshake is made has the name passed on as it is: what came out of TLS here would go there in the clear."""
+    gateway = named(gateways, "tls", protocol)
+    client = gateway.knock(name="ended.example.org", context=unverified())
+    assert not client.shake()  # it has said its ClientHello, and has an answer
+    gateway.world.configure(routes=[{"sni": "ended.example.org", "pool": "db"}])
+    while not client.shake():
+        pass
+    client.read()
+    assert gateway.world.backend_connections == []
+    assert client.was_reset
+    assert gateway.records[-1].ended_by is Refusal.NO_ROUTE
+    assert gateway.empty

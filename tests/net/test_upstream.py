@@ -4,6 +4,7 @@ import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
+from wires import SIP_BYTES
 from world import World
 
 from twisted_lb.net.foreign import Foreign
@@ -92,3 +93,36 @@ def test_a_connection_that_is_lost_behind_a_complete_answer_is_given_to_nobody(w
         foreign.dataReceived(piece)
     foreign.connectionLost(Failure(ConnectionDone()))
     assert requester.told == [b"hello", b"there", "ended", None]
+
+
+class Releasing(Full):
+    """A requester that gives the connection away, with much that its backend has not taken, and closes it."""
+
+    def connected(self, upstream):
+        self.transport = upstream._transport
+        self.transport.write(b"x" * BULK)
+        upstream.release(b"").close()
+
+
+BULK = 3_000_000
+# Less than a backend has for taking nothing.
+PACE_S = 4.0
+
+
+def test_a_backend_that_takes_the_rest_slowly_gets_all_of_it(world):
+    world.cluster.dial(world.record[0], Releasing(world), world.time.now + 5)
+    backend = world.backend()
+    while len(backend.received) < BULK:
+        backend.sip(SIP_BYTES)
+        world.advance(PACE_S)
+    backend.read()
+    assert (len(backend.received), backend.closed, backend.was_reset) == (BULK, True, False)
+
+
+def test_a_backend_that_takes_nothing_of_the_rest_is_not_waited_for(world):
+    world.cluster.dial(world.record[0], Releasing(world), world.time.now + 5)
+    backend = world.backend()
+    world.advance(25)  # what its kernel has taken since the close is a part, too
+    backend.read()
+    assert backend.was_reset
+    assert len(backend.received) < BULK

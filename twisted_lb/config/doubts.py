@@ -27,7 +27,9 @@ from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 from twisted_lb.config.sessions import (
     idle_keys,
+    idle_keys_of_pool,
     is_of_sessions,
+    keyed_otherwise,
     led_pools,
     pools_of_sessions,
     takes_requests,
@@ -113,7 +115,7 @@ CODES: Final = {
     "W70": "A backend at port 443 of a pool without `tls`: plain HTTP is spoken there.",
     "W71": "Backends are addresses, and verified as such by the CAs of the system, which certify names: `tls.server_name`.",
     "W72": "`proxy_protocol_from` without `proxy_protocol`: no header is looked for.",
-    "W73": 'A key of a route or a listener has no effect: its connections are carried as they are (`protocol = "tcp"`, `sni`).',
+    "W73": 'A key of a route, a listener or a pool has no effect: its connections are carried as they are (`protocol = "tcp"`, `sni`).',
     "W74": "TLS goes inside TLS: a route passes it on to a pool with `tls`.",
     "W75": "A route by `sni` is for nobody: no listener speaks TLS or carries TCP.",
     "W76": "`path` of checks has no effect: a `script` sends what it says itself.",
@@ -215,6 +217,10 @@ def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
         yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
+        if name in of_sessions:
+            for key in idle_keys_of_pool(config.pools.get(name, config)):
+                text = "has no effect: the connections to this pool are carried as they are"
+                yield Doubt("W73", (*_home(config.pools, "pools", name), *key), text)
         yield from _of_severing(
             _home(config.pools, "pools", name), config.pools.get(name, config).model_fields_set, pool
         )
@@ -471,6 +477,8 @@ def _of_sessions(place: KeyPath, route: RouteConfig, objects: Objects) -> Iterat
     why = "its connections are carried as they are"
     for key in idle_keys(route):
         yield Doubt("W73", (*place, *key), f"has no effect: {why}")
+    if keyed_otherwise(route):
+        yield Doubt("W73", (*place, "key"), f"has no effect: {why}, and go by their client")
     if route.sni and not any(takes_sessions(route, one, objects.listeners) for one in objects.listeners):
         yield Doubt("W75", (*place, "sni"), "leads nobody: no listener has tls.certificates or carries TCP")
     for name in led_pools(route) if route.sni and not route.terminate_tls else ():

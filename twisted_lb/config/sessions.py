@@ -16,6 +16,20 @@ _OF_SESSIONS: Final = frozenset(
     ("deny_clients", "allow_clients", "rate_limits", "requests_per_client", "key", "urgency", "log", "timeouts")
 )
 _TIMEOUTS: Final = frozenset(("response_head_s", "deadline_s", "tunnel_idle_s", "half_open_s"))
+# What a pool says for requests alone: a key, or one of a table.
+_POOLS_OF_REQUESTS: Final[tuple[tuple[str, ...], ...]] = (
+    ("mirror",),
+    ("hedge",),
+    ("upstream",),
+    ("buffer_request_bytes",),
+    ("buffer_response_bytes",),
+    ("affinity", "cookie"),
+    ("affinity", "header"),
+    ("affinity", "learn"),
+    ("queue", "full_status"),
+    ("retry", "methods"),
+    ("retry", "bad_statuses"),
+)
 _LISTENERS_OWN: Final = ("client_half_close", "client_max_age_s", "client_requests", "error_pages", "acme_webroot")
 
 
@@ -123,3 +137,22 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
             yield from ((key, one) for one in sorted(timeouts.model_fields_set - _TIMEOUTS))
         elif key not in _OF_SESSIONS:
             yield (key,)
+
+
+def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
+    """The keys that a pool of sessions alone says, otherwise than nobody would, and that hold for requests alone."""
+    for key in _POOLS_OF_REQUESTS:
+        *tables, last = key
+        home = said
+        for table in tables:
+            home = getattr(home, table)
+        if last not in home.model_fields_set:
+            continue
+        usual = type(home).model_fields[last].get_default(call_default_factory=True)
+        if getattr(home, last) != usual:
+            yield key
+
+
+def keyed_otherwise(route: RouteConfig) -> bool:
+    """Whether a route says a `key` that sessions do not have: theirs is their client."""
+    return "key" in route.model_fields_set and route.key.source != "client"

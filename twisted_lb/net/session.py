@@ -131,9 +131,10 @@ class Session(Requester, Receiver, Speaker):
         self._connection.abort()
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client's connection is gone."""
+        """The client's connection is gone. What its backend is still to get, when that is over, is not taken from it."""
         self._held = b""
-        self._drop(Outcome.CLIENT_GONE)
+        if not self._over:
+            self._drop(Outcome.CLIENT_GONE)
         self._connection.lost()
 
     def _client_address(self) -> str:
@@ -149,6 +150,9 @@ class Session(Requester, Receiver, Speaker):
         if way is None:
             table = frontend.sessions
             way = self._way = None if table is None else table.find(self._server_name, address)
+        if self._secured is not None and way is not None and not way.terminates:
+            # A reload has come during the handshake: what our TLS has opened goes to nobody who is to get it closed.
+            way = self._way = None
         if way is None:
             frontend.unrouted += 1
             self._turn_away(Refusal.NO_ROUTE, f"no route of listener {frontend.name} takes it")
@@ -505,6 +509,8 @@ class Session(Requester, Receiver, Speaker):
     def timed_out(self) -> None:
         """See Speaker: the client has taken nothing of what it was sent for the time that nothing may be said in."""
         connection = self._connection
+        if self._over and connection.keeps_up():
+            return  # it goes on taking the last of what it was sent, and has got the time again
         transport = connection.transport
         if not connection.full or transport is None or self._route is None:
             connection.abort()

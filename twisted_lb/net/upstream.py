@@ -15,7 +15,7 @@ from twisted_lb.core.outcome import STALLED, Outcome
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.greeting import Greetings
-from twisted_lb.net.interfaces import Receiver, StreamTransport
+from twisted_lb.net.interfaces import UNKNOWN, Receiver, StreamTransport
 from twisted_lb.net.outgoing import Outgoing
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.settings import UpstreamRules
@@ -47,7 +47,8 @@ _CHUNKS: Final = State.CHUNKS
 _UNTIL_CLOSE: Final = State.UNTIL_CLOSE
 _GONE: Final = State.GONE
 
-# The rest of a request whose response is complete, or of a tunnel: for how long a backend may leave it.
+# The rest of a request whose response is complete, or of a tunnel: for how long a backend may leave it, and leave it again after
+# each part that it takes.
 _CLOSING_S: Final = 10.0
 
 
@@ -183,7 +184,7 @@ class Upstream(Receiver):
 
     __slots__ = (
         "_buffer", "_clock", "_deadline", "_deadlines", "_decoder", "_heads", "_informed", "_interim_bytes", "_keeper", "_left",
-        "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet",
+        "_method", "_out", "_paused", "_persistent", "_request_ended", "_state", "_transport", "_unmet", "_unread",
         "backend", "bound", "dialled_at", "full", "greeted_by", "idle_s", "idle_since", "opened_at", "place", "requester", "requests", "reuse_until", "waiter",
     )  # fmt: skip
 
@@ -219,6 +220,7 @@ class Upstream(Receiver):
         self._persistent: bool = True
         self._unmet: bool = False  # an expectation of the request that no interim response has met
         self._paused: bool = False
+        self._unread: int = UNKNOWN  # what the backend had not taken at the last look, once it is closed
 
     # The request.
 
@@ -484,7 +486,7 @@ class Upstream(Receiver):
 
     def _timed_out(self) -> None:
         if self._state is _GONE:
-            self.abandon()
+            self._await_rest()
         elif self.requester is None:
             self.close()
         elif self._state is _HEAD:
@@ -548,12 +550,26 @@ class Upstream(Receiver):
 
     def close(self) -> None:
         """Close the connection in order; only one without an exchange. A backend that does not take what is unsent has
-        `_CLOSING_S` for it.
+        `_CLOSING_S` for it, again for each part that it takes.
         """
         self._release()
-        if self._transport is not None:
-            self._transport.loseConnection()
+        transport = self._transport
+        if transport is not None:
+            if not transport.flushed:
+                self._unread = transport.backlog()
+            transport.loseConnection()
             self.arm(self._clock.now + _CLOSING_S)
+
+    def _await_rest(self) -> None:
+        """It is closed, and its backend has not taken all of the rest in time: one that is slow has the time again."""
+        transport = self._transport
+        backlog, before = UNKNOWN if transport is None else transport.backlog(), self._unread
+        self._unread = backlog
+        # The kernel counts a FIN of ours as one byte.
+        if 1 < backlog < before:
+            self.arm(self._clock.now + _CLOSING_S)
+        else:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the connection now: what is still to come is of no use."""
