@@ -143,8 +143,10 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"backends": FOUR, "protocol": "tcp", "max_in_flight": "adaptive"},
-        "max_in_flight: adaptive learns from how quickly backends accept: answers in a connection that is carried as it is are "
-        "not seen   [W80]",
+        (
+            "max_in_flight: adaptive learns from how quickly backends accept: answers in a connection that is carried as it is are "
+            "not seen   [W80]"
+        ),
     ),
     (
         {"forwarding": {"proxy_protocol": "trusted", "proxy_protocol_from": ["0.0.0.0/0"]}},
