@@ -67,6 +67,7 @@ PARTS = {
     "twisted_lb.net.session.Session": {
         "twisted_lb/data_plane.py": "of a listener that carries TCP",
         "twisted_lb/net/arrival.py": "by the name in a ClientHello",
+        "twisted_lb/testing/balanced.py": "behind a network in memory",
     },
     "twisted_lb.wire.http1_reader.Http1Reader": {
         "twisted_lb/net/http1.py": "of a client",

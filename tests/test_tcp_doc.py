@@ -1,11 +1,13 @@
 """docs/tcp.md says what the code does: its files are configurations, and its tables hold."""
 
 import re
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 from authority import Authority, chain_of, key_of
+from twisted.internet.protocol import Protocol
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.doubts import CODES, doubts
@@ -15,17 +17,25 @@ from twisted_lb.core.handshake_counts import Failure
 from twisted_lb.net.session import TCP
 from twisted_lb.net.transport import RECEIVE_BYTES
 from twisted_lb.plan import plan_of
+from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedClient
 
 PAGE = (Path(__file__).parent.parent / "docs" / "tcp.md").read_text()
-REDIS, EDGE = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+FILES = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+REDIS, EDGE = FILES[:2]
 
 
 @pytest.fixture
-def edge(tmp_path) -> LoadBalancerConfig:
+def certified(tmp_path) -> Path:
+    """The folder that the files name, with a certificate."""
     house = Authority(tmp_path)
     leaf = house.leaf("www.example.com")
     house.write("tls/www.pem", chain_of(leaf), key_of(leaf))
-    return LoadBalancerConfig.model_validate(tomllib.loads(EDGE.replace("/etc/twisted-lb", str(tmp_path))))
+    return tmp_path
+
+
+@pytest.fixture
+def edge(certified) -> LoadBalancerConfig:
+    return LoadBalancerConfig.model_validate(tomllib.loads(EDGE.replace("/etc/twisted-lb", str(certified))))
 
 
 def test_the_first_file_carries_tcp_and_asks_redis():
@@ -64,3 +74,78 @@ def test_its_numbers_and_words_are_those_of_the_code():
     assert f"the method `{TCP.decode()}`" in PAGE
     assert f"`{Failure.NO_ROUTE.value}`" in PAGE
     assert set(re.findall(r"W[0-9]{2}", PAGE)) <= set(CODES)
+
+
+# What is logged.
+
+
+class Pong(Protocol):
+    """A server that answers whatever it is told."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"+PONG\r\n")
+
+
+def logged(form: str) -> str:
+    """The line of one session, as the log has it."""
+    clock = HeapClock(1000.0)
+    network = MemoryNetwork(clock)
+    network.listen("127.0.0.1:6379", Pong)
+    config = LoadBalancerConfig(
+        backends=["127.0.0.1:6379"],
+        protocol="tcp",
+        health_check={"interval_s": 0},
+        log={"file": "stdout", "format": form},
+    )
+    balanced = Balanced(config, network)
+    client = ScriptedClient(network, "lb:8080").send(b"PING\r\n")
+    clock.advance(0.25)
+    assert client.received == b"+PONG\r\n"
+    client.close()
+    clock.settle()
+    balanced.close()
+    clock.advance(100)
+    [line] = balanced.log_lines
+    return line.decode("ascii").rstrip("\n")
+
+
+TEMPLATE = "{time} {client} {method} {host} {backend} {outcome} {state} {request_bytes} {response_bytes} {took_ms}"
+
+
+@pytest.mark.parametrize("form", ["haproxy", "combined", "json", TEMPLATE])
+def test_its_lines_of_the_log_are_those_that_are_logged(form, monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    try:
+        assert f"\n{logged(form)}\n" in PAGE
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert form != TEMPLATE or f"`{form}`" in PAGE
+
+
+# The recipes.
+
+
+@pytest.mark.parametrize("text", FILES, ids=range(len(FILES)))
+def test_its_files_are_configurations_without_a_doubt(text, certified):
+    config = LoadBalancerConfig.model_validate(tomllib.loads(text.replace("/etc/twisted-lb", str(certified))))
+    assert list(doubts(config, 20_000, 9_000)) == []
+    assert any(one.tcp or one.sessions for one in plan_of(config).listeners.values())
+
+
+def test_the_recipes_say_what_they_are_for(certified):
+    configs = [
+        LoadBalancerConfig.model_validate(tomllib.loads(text.replace("/etc/twisted-lb", str(certified))))
+        for text in FILES[2:]
+    ]
+    secured, sql, mail, behind = map(plan_of, configs)
+    assert secured.listeners["redis"].tls is not None
+    asked = [objects_of(one).pools for one in configs]
+    presets = [pool.health_check.script and pool.health_check.script.preset for one in asked for pool in one.values()]
+    assert presets == ["redis", "postgresql", "smtp", None]
+    settings = sql.pools["default"].settings
+    assert (settings.close_when_down, settings.leave_backups) == (True, True)
+    assert [one.backup for one in objects_of(configs[1]).pools["default"].backends] == [False, True]
+    assert mail.pools["mail"].proxy == 2
+    assert behind.listeners["db"].tcp

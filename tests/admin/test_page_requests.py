@@ -179,3 +179,23 @@ def test_what_tls_has_agreed_on_stands_with_where_it_came_from(house):
     page = request_html(explained_json(dataclasses.replace(explained, agreed=told)))
     assert f"{where} · told by its proxy: TLSv1.3 (<b>) 1 " in text_of(page)
     assert "<b>" not in page
+
+
+def test_a_session_is_open_and_then_closed_and_has_no_first_byte(house):
+    lb = house("a:80", protocol="tcp")
+    lb.backend("a:80", [])
+    client = lb.ask(b"PING")
+    lb.wait(1.0)
+    [running] = lb.plane.explained("running", 1)
+    page = request_html(explained_json(running))
+    assert '<span class="status x–">open</span>' in page
+    lb.wait(5.0)
+    client.close()
+    lb.wait(1.0)
+    [ended] = lb.plane.explained("recent", 1)
+    page = request_html(explained_json(ended))
+    assert '<span class="status x–">closed</span>' in page
+    text = text_of(page)
+    assert "Attempt Ended Queue Connect Open When 1 default/a:80 " in text
+    assert "irst byte" not in text
+    assert "queue connect open where it failed" in text

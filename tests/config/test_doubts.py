@@ -161,6 +161,13 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "leave_backups: has no effect: the pool has no backups beside other backends   [W79]",
     ),
     (
+        {"backends": FOUR, "protocol": "tcp", "max_in_flight": "adaptive"},
+        (
+            "max_in_flight: adaptive learns from how quickly backends accept: answers in a connection that is carried as it is are "
+            "not seen   [W80]"
+        ),
+    ),
+    (
         {"forwarding": {"proxy_protocol": "trusted", "proxy_protocol_from": ["0.0.0.0/0"]}},
         "forwarding.proxy_protocol_from: 0.0.0.0/0 is everybody: each client can say to be anybody   [W10]",
     ),

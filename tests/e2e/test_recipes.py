@@ -119,7 +119,9 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     for text in TOML:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
-    proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported = configs
+    proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported, redis, sql = (
+        configs
+    )
     assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert (hedged.hedge.percentile, hedged.abandoned_s) == (95, 30)
     assert bounded.limits.connections_per_client == 100
@@ -130,6 +132,11 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     assert (wsgi.profile, inference.profile) == ("wsgi", "inference")
     assert (prompts.policy, prompts.max_in_flight) == ("prefix", 64)
     assert str(reported.policy) == "two by reported (named_metrics.kv_cache_usage_perc)"
+    assert [(one.protocol, one.health_check.script.preset) for one in (redis, sql)] == [
+        ("tcp", "redis"),
+        ("tcp", "postgresql"),
+    ]
+    assert (sql.policy, sql.close_when_down, sql.timeouts.tunnel_idle_s) == ("first", True, 86_400)
 
 
 @pytest.mark.parametrize("line", COMMANDS)

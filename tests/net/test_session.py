@@ -241,6 +241,20 @@ def test_the_least_loaded_is_the_one_with_fewest_sessions(make):
     assert joined(gateway)[1].backend == taken.backend != second.backend
 
 
+@pytest.mark.parametrize("policy", ["latency", "prequal"])
+def test_what_is_compared_as_latency_is_the_connect_so_that_who_failed_once_does_not_draw_all(make, policy):
+    gateway = make(policy=policy)
+    hang = gateway.world.dial.hang
+    hang.add("a:80")
+    for _ in range(6):
+        gateway.world.client()
+    gateway.advance(10)
+    assert gateway.world.outcomes()["CONNECT_TIMEOUT"] >= 1
+    hang.clear()
+    taken = [joined(gateway)[1].backend for _ in range(8)]
+    assert "b:80" in taken
+
+
 def test_a_backend_that_refuses_is_followed_by_another_one_and_nothing_is_lost(make):
     gateway = make()
     gateway.world.dial.refuse.add("a:80")

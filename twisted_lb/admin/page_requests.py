@@ -21,6 +21,8 @@ _KEY: Final = (
     ("rest", "rest"),
     ("bad", "where it failed"),
 )
+# A connection that is carried as it is (TCP): nobody knows its first byte, and what comes behind the connect is that it is open.
+_KEY_TCP: Final = (("queue", "queue"), ("connect", "connect"), ("rest", "open"), ("bad", "where it failed"))
 _N: Final = ' class="n"'
 _KNOWN: Final = "no backend was asked"
 
@@ -40,14 +42,25 @@ def request_html(one: Value) -> str:
     way = " → ".join(attempt["backend"] for attempt in one["attempts"])
     said = " · ".join(filter(None, (_word(one), "" if one["outcome"] in _WELL else one["outcome"], way)))
     target = one["path"] + ("?…" if one["query"] else "")
-    status = str(one["status"] or NOBODY_KNOWS)
+    status = _status(one)
     return (
         f'<tbody id="r-{escape(one["id"])}"><tr class="req"><td>{clock(one["at"])}</td>'
         f'<th scope="row"><span class="mono">{escape(one["method"])} {escape(target)}</span></th>'
-        f'<td><span class="status x{status[0]}">{status}</span></td><td>{escape(said)}</td>'
+        f'<td><span class="status x{status[0] if one["status"] else NOBODY_KNOWS}">{status}</span></td><td>{escape(said)}</td>'
         f'<td class="n">{_took(one["took_s"])}</td></tr><tr class="why"><td colspan="5"><details><summary>Why? '
         f'<span class="id">{escape(one["id"])}</span></summary>{_explained(one)}</details></td></tr></tbody>'
     )
+
+
+def _is_session(one: Value) -> bool:
+    return bool(one["method"] == "TCP")
+
+
+def _status(one: Value) -> str:
+    """What its client was told; of a session whether it is still open, where a backend has it."""
+    if _is_session(one) and any(attempt["connect_s"] is not None for attempt in one["attempts"]):
+        return "open" if one["running"] else "closed"
+    return str(one["status"] or NOBODY_KNOWS)
 
 
 def _word(one: Value) -> str:
@@ -101,16 +114,18 @@ def _how(attempt: Value) -> str:
 def _attempts(one: Value) -> str:
     attempts = one["attempts"]
     waited_s = one["queue_s"] - sum(attempt["queue_s"] for attempt in attempts)
-    rows = [_attempt(attempt, _whole_s(one)) for attempt in attempts]
+    session = _is_session(one)
+    rows = [_attempt(attempt, _whole_s(one), session=session) for attempt in attempts]
     if waited_s > _SHORTEST_S:
         rows.append(_last_wait(one, waited_s))
     if not rows:
         return ""
-    heads = ("Attempt", "Ended", "Queue", "Connect", "First byte", "Rest", "When")
-    head = "".join(f'<th scope="col"{_N if name in heads[2:6] else ""}>{name}</th>' for name in heads)
+    phases = ("Open",) if session else ("First byte", "Rest")
+    heads = ("Attempt", "Ended", "Queue", "Connect", *phases, "When")
+    head = "".join(f'<th scope="col"{_N if name in heads[2:-1] else ""}>{name}</th>' for name in heads)
     key = "".join(
         f'<span><svg aria-hidden="true" viewBox="0 0 9 9"><rect class="f-{kind}" width="9" height="9"></rect></svg>{name}</span>'
-        for kind, name in _KEY
+        for kind, name in (_KEY_TCP if session else _KEY)
     )
     return (
         f'<table class="attempts"><caption class="sr">Attempts</caption><thead><tr>{head}</tr></thead><tbody>'
@@ -139,14 +154,15 @@ def _phases(attempt: Value) -> list[tuple[str, float]]:
     return known
 
 
-def _attempt(attempt: Value, whole_s: float) -> str:
+def _attempt(attempt: Value, whole_s: float, *, session: bool) -> str:
     outcome = attempt["outcome"]
     sign = "…" if not outcome else "✓" if outcome == "OK" else "✗"
     reason = f"<small>{escape(attempt['reason'])}</small>" if attempt["reason"] else ""
     then = f"<small>then it was {escape(attempt['then'])}</small>" if attempt["then"] else ""
     connect_s = attempt["took_s"] if attempt["connect_s"] is None else attempt["connect_s"]
     connect = "reused" if attempt["reused"] and not connect_s else _took(connect_s)
-    times = (_took(attempt["queue_s"]), connect, _took(attempt["first_byte_s"]), _took(attempt["rest_s"]))
+    first = () if session else (_took(attempt["first_byte_s"]),)
+    times = (_took(attempt["queue_s"]), connect, *first, _took(attempt["rest_s"]))
     parts = [("queue", attempt["queue_s"]), *_phases(attempt)]
     return _row(
         f"{attempt['number']}  {escape(attempt['backend'])}",
@@ -160,7 +176,7 @@ def _last_wait(one: Value, waited_s: float) -> str:
     """A wait in the queue behind which no attempt came."""
     whole_s = _whole_s(one)
     begin_s = max(0.0, whole_s - waited_s)
-    times = (_took(waited_s), *[NOBODY_KNOWS] * 3)
+    times = (_took(waited_s), *[NOBODY_KNOWS] * (2 if _is_session(one) else 3))
     ended = "… waits" if one["running"] else "✗ no attempt"
     return _row("in the queue", ended, times, _water(begin_s, [("queue", waited_s)], whole_s))
 

@@ -123,6 +123,8 @@ CODES: Final = {
     "(`max_connect_errors`).",
     "W78": "`tcp_keepalive` has no effect: all addresses of the listener, or all backends of the pool, are unix sockets.",
     "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
+    "W80": '`max_in_flight = "adaptive"` of a pool that has sessions alone: how long an answer takes is not seen there, and what it learns from '
+    "is how quickly backends accept.",
 }
 
 
@@ -216,6 +218,8 @@ def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
         yield from _of_affinity(config, name, pool)
         yield from _of_outgoing_tls(_home(config.pools, "pools", name), pool, of_sessions=name in of_sessions)
         yield from _of_adaptive(_home(config.pools, "pools", name), config.pools.get(name, config).adaptive, pool)
+        if name in of_sessions:
+            yield from _of_adaptive_sessions(_home(config.pools, "pools", name), pool)
         yield from _of_ejection(_home(config.pools, "pools", name), pool)
         if name in of_sessions:
             for key in idle_keys_of_pool(config.pools.get(name, config)):
@@ -796,6 +800,14 @@ def _of_adaptive(path: KeyPath, said: AdaptiveConfig, pool: PoolConfig) -> Itera
         )
         where = ("max_in_flight",) if own is None else ("backends", own, "max_in_flight")
         yield Doubt("W32", (*path, *where), text, (*path, "queue", key))
+
+
+def _of_adaptive_sessions(path: KeyPath, pool: PoolConfig) -> Iterator[Doubt]:
+    own = next((number for number, one in enumerate(pool.backends) if one.limit == ADAPTIVE), None)
+    if pool.max_in_flight == "adaptive" or own is not None:
+        where = ("max_in_flight",) if own is None else ("backends", own, "max_in_flight")
+        text = "adaptive learns from how quickly backends accept: answers in a connection that is carried as it is are not seen"
+        yield Doubt("W80", (*path, *where), text)
 
 
 def _of_affinity(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:

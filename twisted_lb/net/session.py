@@ -323,6 +323,8 @@ class Session(Requester, Receiver, Speaker):
             return
         attempt.connected_at = now
         attempt.way = upstream
+        # No answer is known to be one: how quickly a backend accepts is the latency that policies compare.
+        cluster.pool.responded(attempt.lease, now)
         if attempt.lease.trial:
             # That it accepts is all that there is to know of it.
             cluster.pool.reached(attempt.lease, now)

@@ -21,6 +21,7 @@ from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.session import Session
 from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
 from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.names import NamedDial
@@ -113,7 +114,8 @@ class Balanced:
 
     def build(self, listener: str = DEFAULT) -> StreamProtocol:
         """A protocol for the connection of one client of a listener."""
-        protocol = Http1(self.data_plane.frontends[listener])
+        frontend = self.data_plane.frontends[listener]
+        protocol: Session | Http1 = Session(frontend) if frontend.tcp else Http1(frontend)
         return protocol if self.runtime.poller is not None else Foreign(self.runtime.clock, protocol)
 
     @property

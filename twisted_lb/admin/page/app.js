@@ -660,9 +660,11 @@ const made = new WeakSet(); // rows of this script: what the server has rendered
 const WELL = ["OK", "ANSWER", "REDIRECT"], SHORTEST = 5e-5, MOST_CANDIDATES = 8;
 const took = (t) => t == null ? DASH : t < SHORTEST ? "0" : ms(t * 1000);
 const wordOf = (r) => r.running ? "running" : !WELL.includes(r.outcome) ? r.local_reply && (r.status || 500) < 500 ? "refused" : "failed" : r.attempts.length > 1 ? "retried, then well" : r.slow ? "slow" : "";
+const isSession = (r) => r.method === "TCP"; // a connection that is carried as it is
+const statusOf = (r) => isSession(r) && r.attempts.some((a) => a.connect_s != null) ? r.running ? "open" : "closed" : String(r.status || DASH);
 function request(r, open) {
   const said = [wordOf(r), WELL.includes(r.outcome) ? "" : r.outcome, r.attempts.map((a) => a.backend).join(" → ")].filter(Boolean).join(" · ");
-  const body = h("tbody", { id: "r-" + r.id }, h("tr", { class: "req" }, h("td", null, clock(r.at)), h("th", { scope: "row" }, h("span", { class: "mono" }, `${r.method} ${r.path}${r.query ? "?…" : ""}`)), h("td", null, h("span", { class: "status x" + String(r.status || DASH)[0] }, String(r.status || DASH))), h("td", null, said), h("td", { class: "n" }, took(r.took_s))),
+  const body = h("tbody", { id: "r-" + r.id }, h("tr", { class: "req" }, h("td", null, clock(r.at)), h("th", { scope: "row" }, h("span", { class: "mono" }, `${r.method} ${r.path}${r.query ? "?…" : ""}`)), h("td", null, h("span", { class: "status x" + String(r.status || DASH)[0] }, statusOf(r))), h("td", null, said), h("td", { class: "n" }, took(r.took_s))),
     h("tr", { class: "why" }, h("td", { colspan: 5 }, h("details", { open }, h("summary", null, "Why? ", h("span", { class: "id" }, r.id)), explained(r)))));
   made.add(body);
   return body;
@@ -673,7 +675,7 @@ function explained(r) {
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
 const how = (a) => [`${a.number}  ${a.backend}`, a.retried && `${a.retried.startsWith("hedged: ") ? "" : "retried: "}${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
-const PHASES = [["queue", "queue"], ["connect", "connect"], ["first", "first byte"], ["rest", "rest"], ["bad", "where it failed"]];
+const PHASES = [["queue", "queue"], ["connect", "connect"], ["first", "first byte"], ["rest", "rest"], ["bad", "where it failed"]], PHASES_TCP = PHASES.filter(([kind]) => kind !== "first").map(([kind, name]) => [kind, kind === "rest" ? "open" : name]);
 function phases(a) { // behind its wait, in their order; in the last one it failed, if it did
   const known = (a.connect_s == null ? [["connect", a.took_s]] : [["connect", a.connect_s], ["first", a.first_byte_s], ["rest", a.rest_s]]).filter(([, t]) => t != null);
   if (known.length && a.outcome != null && a.outcome !== "OK") known[known.length - 1][0] = "bad";
@@ -689,17 +691,17 @@ function water(begin, parts, whole) { // the bar of one attempt on the time of t
   return h("td", { class: "w-water" }, s("svg", { class: "water", "aria-hidden": "true" }, s("rect", { class: "track", width: "100%", height: 9, rx: 2 }), bars), h("small", null, `at ${took(from)}, for ${took(at - from)}`));
 }
 function waterfall(r) {
-  const waited = r.queue_s - sum(r.attempts, (a) => a.queue_s), whole = Math.max(r.took_s || 0, r.queue_s, SHORTEST, ...r.attempts.map((a) => a.began_s + sum(phases(a), ([, t]) => t)));
+  const session = isSession(r), waited = r.queue_s - sum(r.attempts, (a) => a.queue_s), whole = Math.max(r.took_s || 0, r.queue_s, SHORTEST, ...r.attempts.map((a) => a.began_s + sum(phases(a), ([, t]) => t)));
   const line = (name, ended, times, bar) => h("tr", null, h("th", { scope: "row", class: "nowrap" }, name), h("td", null, ended), times.map((t) => h("td", { class: "n nowrap" }, t)), bar);
   const rows = r.attempts.map((a) => {
     const connect = a.connect_s == null ? a.took_s : a.connect_s, sign = !a.outcome ? "…" : a.outcome === "OK" ? "✓" : "✗";
-    return line(`${a.number}  ${a.backend}`, [`${sign} ${a.outcome || "running"}`, a.reason && h("small", null, a.reason), a.then && h("small", null, `then it was ${a.then}`)].filter(Boolean), [took(a.queue_s), a.reused && !connect ? "reused" : took(connect), took(a.first_byte_s), took(a.rest_s)], water(a.began_s - a.queue_s, [["queue", a.queue_s], ...phases(a)], whole));
+    return line(`${a.number}  ${a.backend}`, [`${sign} ${a.outcome || "running"}`, a.reason && h("small", null, a.reason), a.then && h("small", null, `then it was ${a.then}`)].filter(Boolean), [took(a.queue_s), a.reused && !connect ? "reused" : took(connect), ...(session ? [] : [took(a.first_byte_s)]), took(a.rest_s)], water(a.began_s - a.queue_s, [["queue", a.queue_s], ...phases(a)], whole));
   });
-  if (waited > SHORTEST) rows.push(line("in the queue", r.running ? "… waits" : "✗ no attempt", [took(waited), DASH, DASH, DASH], water(whole - waited, [["queue", waited]], whole)));
+  if (waited > SHORTEST) rows.push(line("in the queue", r.running ? "… waits" : "✗ no attempt", [took(waited), DASH, DASH, ...(session ? [] : [DASH])], water(whole - waited, [["queue", waited]], whole)));
   if (!rows.length) return null;
-  const heads = ["Attempt", "Ended", "Queue", "Connect", "First byte", "Rest", "When"].map((t, i) => h("th", { scope: "col", class: i > 1 && i < 6 ? "n" : null }, t));
+  const heads = ["Attempt", "Ended", "Queue", "Connect", ...(session ? ["Open"] : ["First byte", "Rest"]), "When"].map((t, i, all) => h("th", { scope: "col", class: i > 1 && i < all.length - 1 ? "n" : null }, t));
   return [h("table", { class: "attempts" }, h("caption", { class: "sr" }, "Attempts"), h("thead", null, h("tr", null, heads)), h("tbody", null, rows)),
-    h("p", { class: "key", "aria-hidden": "true" }, PHASES.map(([kind, name]) => h("span", null, s("svg", { "aria-hidden": "true", viewBox: "0 0 9 9" }, s("rect", { class: "f-" + kind, width: 9, height: 9 })), name)))];
+    h("p", { class: "key", "aria-hidden": "true" }, (session ? PHASES_TCP : PHASES).map(([kind, name]) => h("span", null, s("svg", { "aria-hidden": "true", viewBox: "0 0 9 9" }, s("rect", { class: "f-" + kind, width: 9, height: 9 })), name)))];
 }
 function candidates(r) { // those that were asked, those that were out, and then others
   const tried = r.attempts.map((a) => a.backend), found = new Map([...r.skipped, ...r.candidates].map((c) => [c.backend, c])), picked = r.decision && r.decision.picked;
