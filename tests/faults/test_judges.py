@@ -15,6 +15,7 @@ from faults.outlying import Outlying
 from faults.reader import read_both
 from faults.returning import Returning
 from faults.tape import HEARD_FIN, PUT, SAID_FIN, SAID_RST, TOOK, Check, Tape, TapedPipe, Tapes
+from faults.town import Town
 from faults.turns import Turns
 
 from twisted_lb.config import LoadBalancerConfig
@@ -361,6 +362,31 @@ def test_an_agent_was_not_heard_where_its_side_let_nobody_in(failed, heard):
     check = Check(1, 1.0, "a:80")
     check.failed, check.failed_at, check.failed_when = failed, 7, 1.5
     assert Agreeing(SimpleNamespace(town=None, complain=pytest.fail))._heard_at(check) == heard
+
+
+# Waits.
+
+
+class Made:
+    """An attempt as the balancer has it: when it began, what it ended in, and which one was before it."""
+
+    def __init__(self, began: float, outcome: Outcome, before: "Made | None") -> None:
+        self.began, self.outcome, self.before = began, outcome, before
+
+
+@pytest.mark.parametrize(("retried", "hedged"), [(1.25, 1.5), (4.0, 4.25)])
+def test_a_request_has_waited_until_it_was_sent_on_not_until_that_was_hedged(retried, hedged):
+    """Whoever it is: the hedge stands before the attempt that is heard."""
+    refused = Made(1.0, Outcome.REFUSED, None)
+    hedge = Made(hedged, Outcome.CANCELLED, refused)
+    heard = Made(retried, Outcome.OK, hedge)
+    town: Any = Town.__new__(Town)
+    dials: list[Any] = [SimpleNamespace(wanted_by="c0r0", failed="REFUSED", failed_when=1.0)]
+    town.network = SimpleNamespace(dials=dials)
+    ended: Any = SimpleNamespace(
+        target=b"/r/c0r0", began=1.0, gathered_s=0.0, ended_at=5.0, attempts=[refused, heard, hedge], last=heard
+    )
+    assert town._waits(ended) == [(1.0, retried)]
 
 
 # Tapes.
