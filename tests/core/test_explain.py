@@ -409,3 +409,23 @@ def test_a_picker_that_is_built_in_a_claim_follows_the_turn_that_was_in_vain():
     told = pool.explain(ANY, 0.0, tried)
     lease = claim(pool, tried=tried)
     assert (told.picked, told.rule) == (lease.backend.name, recalled(lease).rule)
+
+
+def test_a_picker_that_is_built_in_a_claim_knows_what_a_level_that_was_empty_was_owed():
+    """The turns of a level outlive the time in which nobody of it is wanted, also where explain builds what the claim is going to."""
+    policy = ShadowedPolicy(POLICIES["rr"], POLICIES["maglev"], "maglev")
+    pool, _ = make_pool(policy=policy)
+    *first, last = specs("a:80,weight=5", "b:80,weight=2", "c:80")
+    pool.update([*first, replace(last, priority=1)], 0.0)
+    first = [pool.backends["a:80"], pool.backends["b:80"]]
+    for _ in range(3):
+        pool.settle(claim(pool), Outcome.OK, 0.0)
+    for backend in first:
+        pool.command(backend, AdminState.MAINT, 0.0)
+    pool.tick(0.0)
+    assert claim(pool).backend.name == "c:80"
+    for backend in first:
+        pool.command(backend, AdminState.READY, 0.0)
+    told = pool.explain(ANY, 0.0)
+    lease = claim(pool)
+    assert (told.picked, told.rule) == (lease.backend.name, recalled(lease).rule)

@@ -215,7 +215,7 @@ class Agreeing:
     def _heard_at(self, check: Check) -> tuple[int, float] | None:
         """When it was known what it says, or that nothing came; None when nothing was ever known."""
         if check.failed_at is not None:
-            told = check.failed in ("REFUSED", "CONNECT_TIMEOUT")
+            told = check.failed in ("REFUSED", "CONNECT_TIMEOUT", "BACKLOG_FULL")
             return (check.failed_at, check.failed_when) if told else None
         if check.tape is None:
             return check.at, check.when  # its time was over while it was still to be connected: nobody can tell when

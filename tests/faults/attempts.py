@@ -9,6 +9,8 @@ from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
 from faults.tape import HEARD_RST, PUT, SAID_FIN, TOOK, Dialled, Entry, Tape
 from faults.town import Town
 
+from twisted_lb.core.backend import Backend
+
 
 @dataclass
 class Attempt:
@@ -62,7 +64,9 @@ class Backends:
             else []
         )
         if there:
-            hedge = there[-1]
+            # That backend may have been asked once more behind it: the hedge is the one that began while another was under way.
+            beside = [one for one in there if any(other.began < one.when < other.ended for other in record.tries)]
+            hedge = (beside or there)[-1]
             hedge.hedge = True
             if hedge is attempts[-1] and not record.hedge_heard and record.attempts > 1:
                 attempts[-2:] = [hedge, *attempts[-2:-1]]
@@ -74,7 +78,7 @@ class Backends:
         tape = dialled.tape
         assert tape is not None
         asked, answered = read_both(tape.all(PUT), tape.all(TOOK))
-        end, given_up = tape.left_by_peer, self._given_up(tape, asked)
+        end, given_up = tape.left_by_peer, self._given_up(dialled, tape, asked)
         if given_up is not None:
             # What comes afterwards is thrown away; the FIN of a tunnel is another matter.
             before = read_both(tape.all(PUT), tape.all(TOOK)[: tape.count(TOOK, given_up.at)])
@@ -96,19 +100,21 @@ class Backends:
             else:
                 self._add(name_of(asked.messages[index]), attempt)
 
-    def _given_up(self, tape: Tape, asked: Reader) -> Entry | None:
+    def _given_up(self, dialled: Dialled, tape: Tape, asked: Reader) -> Entry | None:
         """When a backend was told that nobody waits any more for what it may be at work on: by a FIN, where its place is held."""
         if self._holds and not self._half_closes:
-            self._give_up(tape, asked.messages[-1] if asked.messages else None)
+            self._give_up(tape, dialled.upstream.backend, asked.messages[-1] if asked.messages else None)
         return tape.first(SAID_FIN) if self._holds else None
 
-    def _give_up(self, tape: Tape, last: Message | None) -> None:
-        """Note when a backend would have been told, where transports cannot half-close: what comes later is thrown away too."""
+    def _give_up(self, tape: Tape, backend: Backend, last: Message | None) -> None:
+        """Note when a backend would have been told, where transports cannot half-close: what comes later is thrown away too. Beside
+        its attempt another one may have begun and ended elsewhere (hedging).
+        """
         record = None if last is None or last.head_ends_at is None else self._records.get(name_of(last))
         begun = None if last is None else tape.entry_of(PUT, last.begins_at)
         if record is None or begun is None:
             return
-        ended = [one.ended for one in record.tries if one.began <= begun.when]
+        ended = [one.ended for one in record.tries if one.record is backend and one.began <= begun.when]
         later = [place for place, entry in enumerate(tape.entries) if ended and entry.when > ended[-1]]
         if later and begun.when <= ended[-1]:
             place = later[0]

@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
+from faults.ledger import Record
 from faults.reader import read_both
 from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
 
@@ -46,19 +47,38 @@ class Crowding:
                     self._oracle.complain(f"{names[record]} has {held} requests at a time, {most} may be there")
                     break
 
-    def _ended(self, attempt: Attempt) -> int:
+    def full(self, place: str, record: Record) -> bool:
+        """Whether the backend there may have had all that it may have when a request ended; also where the limit is not a number."""
+        limits = [settings.max_in_flight for settings in self._oracle.settings(record.name) if settings.max_in_flight]
+        member = self._oracle.town.members.at(place, record.at)
+        if not limits or member is None:
+            return False
+        most = min((limit for limit in limits if isinstance(limit, int)), default=0)
+        held = sum(
+            attempt.at < record.at < self._ended(attempt, batch=0)
+            for name, attempts in self._oracle.backends.attempts.items()
+            if name != record.name
+            for attempt in attempts
+            if attempt.member is not None and attempt.member.record is member.record
+        )
+        return held >= most
+
+    def _ended(self, attempt: Attempt, batch: int = _BATCH) -> int:
+        """When it held its place no more, as far as can be seen; `batch`: how much earlier than it is closed."""
         tape, answer = attempt.tape, attempt.answer
-        assert tape is not None
+        if tape is None:
+            assert attempt.dialled is not None
+            return attempt.dialled.failed_at or self._oracle.town.network.tapes.tick()
         if self._oracle.town.line.abandoned_s and attempt.request is not None and attempt.request.complete:
-            return self._let_go(attempt, tape)
+            return self._let_go(attempt, tape, batch)
         over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
         if answer is not None and answer.ends_at is not None:
             over = tape.entry_of(TOOK, answer.ends_at - 1) or over
         if over is None:
             return self._oracle.town.network.tapes.tick()
-        return max(over.at - _BATCH, attempt.at) if over.what in (SAID_FIN, SAID_RST) else over.at
+        return max(over.at - batch, attempt.at) if over.what in (SAID_FIN, SAID_RST) else over.at
 
-    def _let_go(self, attempt: Attempt, tape: Tape) -> int:
+    def _let_go(self, attempt: Attempt, tape: Tape, batch: int) -> int:
         """When a backend that has the whole request is at work on it no more, as far as can be seen."""
         _, answers = read_both(tape.all(PUT), tape.all(TOOK))
         answer = answers.messages[attempt.index] if attempt.index < len(answers.messages) else None
@@ -74,5 +94,5 @@ class Crowding:
             and reset.when - told.when >= self._oracle.town.line.abandoned_s - LATE_S
         )
         if reset is not None and (began or patient):
-            ends.append(max(reset.at - _BATCH, attempt.at))
+            ends.append(max(reset.at - batch, attempt.at))
         return min(ends, default=self._oracle.town.network.tapes.tick())

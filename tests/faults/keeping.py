@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt, begun
+from faults.crowding import Crowding
 from faults.ledger import Member, Record
 from faults.logins import bound_from
 from faults.reader import UNTIL_CLOSE
@@ -19,6 +20,7 @@ WARY_S = 60.0
 ON_ITS_WAY_S = 0.35
 # Where time is running out a request is given up, be it as soon as it may.
 NEARLY_S = 0.5
+ROUNDED_S = 1e-6
 
 
 class Keeping:
@@ -29,6 +31,7 @@ class Keeping:
     def __init__(self, oracle: "Oracle") -> None:
         self._oracle = oracle
         self._town = oracle.town
+        self._crowding = Crowding(oracle)
         self.complain = oracle.complain
 
     def judge(self) -> None:
@@ -50,13 +53,15 @@ class Keeping:
             return
         if self._oracle.bounded and record.tries and record.when > record.tries[-1].ended:
             return  # it has waited for a place, in vain
+        if record.when - record.began >= ask.mark.wait_s - ROUNDED_S:
+            return  # nobody waits for it any more
         for settings in self._oracle.settings(name):
             if not settings.retry.more_attempts or len(ask.body) > settings.limits.replay_body_bytes:
                 return
             if record.when - begun(attempts).when >= settings.timeouts.response_head_s - NEARLY_S:
                 return
         tried = {one.backend for one in attempts if one.member and one.member.there(record.at) and not met_closed(one)}
-        left = self._oracle.open(record.at) - tried
+        left = {place for place in self._oracle.open(record.at) - tried if not self._crowding.full(place, record)}
         if left:
             self.complain(f"{name}, a {ask.method}, met a closed kept connection and was not repeated at {set(left)}")
 

@@ -32,7 +32,7 @@ class Member:
 
     When it went, `begun` requests were under way or over on each of its connections, and `busy` were those in use, or with
     something left to send; it `rests` if it is an endpoint that may return, to all that is known of it. `maintained`: from when
-    until when it was in maintenance, `rested` the moments at which that began.
+    until when it was in maintenance, `rested` the moments at which that began. `follows`: who it was before, by whose record it began.
     """
 
     spec: BackendSpec
@@ -44,6 +44,7 @@ class Member:
     rests: bool = False
     maintained: list[tuple[float, float]] = field(default_factory=list)
     rested: list[tuple[int, float]] = field(default_factory=list)
+    follows: "Member | None" = None
 
     def wanted(self, admin: AdminState, when: float, at: int = 0) -> None:
         """The operator wants this of it from now on."""
@@ -166,6 +167,7 @@ class Members:
             known = [_facts(record)[at] for at in INHERITED]
             if known != [origin[1][at] for at in INHERITED]:
                 self.complaints.append(f"{member} follows {origin[0]} and begins with {known}")
+            member.follows = origin[0]
         else:
             self._come(spec, moment, self.admin)
             return
@@ -229,6 +231,18 @@ class Members:
     def of(self, record: Backend) -> Member:
         """Whose record it is, the last one where a name has moved."""
         return next(member for member in reversed(self.all) if member.record is record)
+
+    def known_as(self, member: Member) -> list[Backend]:
+        """Its record, and those of all whose health and ejection it has inherited."""
+        records: list[Backend] = []
+        waiting = [one for one in self.all if one.record is member.record]
+        while waiting:
+            record = waiting.pop().record
+            if not any(record is one for one in records):
+                records.append(record)
+                mine = [one.follows for one in self.all if one.record is record]
+                waiting += [one for one in mine if one is not None]
+        return records
 
     def places(self, record: Backend) -> set[str]:
         """Where a backend has ever been."""

@@ -188,8 +188,18 @@ class Oracle:
         usable = self.open(attempt.at)
         if attempt.dialled is not None and self.town.naming.on:
             usable |= self.open_since(attempt.dialled.claimed_at, attempt.at)
-        if attempt.dialled is not None and attempt.backend not in usable and not self._may_try(attempt):
+        if attempt.dialled is not None and self._chosen(attempt) not in usable and not self._may_try(attempt):
             self.complain(f"{name}: {attempt.backend} was asked, usable were {set(usable)}")
+
+    def _chosen(self, attempt: Attempt) -> str:
+        """Where the backend was that was claimed. A name that has become several between claim and connect leads the attempt to any of
+        them, and who was claimed is judged.
+        """
+        member, dialled = attempt.member, attempt.dialled
+        if member is None or dialled is None or member.until is None:
+            return attempt.backend
+        went = member.since.when <= dialled.claimed_at <= member.until.when and member.until.at < attempt.at
+        return member.address if went else attempt.backend
 
     def _judge_level(self, name: str, first: Attempt) -> None:
         """A request that has tried nobody yet goes to no backup while others are usable, unless its client is logged in there. A name
@@ -203,10 +213,13 @@ class Oracle:
 
     def _may_try(self, attempt: Attempt) -> bool:
         """Whether an attempt may be the trial of a backend that served badly: its time is over, or nobody was usable since, which hastens it. It may have
-        another name by now, and what is known of it goes with the place.
+        another name by now, and what is known of it goes with the place, and with its heirs wherever they move.
         """
-        return attempt.member is not None and any(
-            attempt.backend in ejected.places
+        if attempt.member is None:
+            return False
+        records = self.town.members.known_as(attempt.member)
+        return any(
+            (attempt.backend in ejected.places or any(ejected.record is one for one in records))
             and ejected.moment.at < attempt.at
             and (
                 ejected.event.until is None

@@ -45,7 +45,8 @@ class Returning:
         ]
         self._dials: dict[Member, list[Dialled]] = {}
         for dialled in self._town.network.dials:
-            member = self._town.members.at(dialled.address, dialled.at)
+            # What is learned by a connect is learned of the backend that was claimed, be it gone by then.
+            member = self._town.members.asked(dialled)
             if member is not None:
                 self._dials.setdefault(member, []).append(dialled)
 

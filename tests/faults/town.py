@@ -322,7 +322,8 @@ class Town:
             made.insert(0, attempt)
             attempt = attempt.before
         since = [ended.began + ended.gathered_s, *(failed_at.get(attempt) for attempt in made)]
-        until = [*(attempt.began for attempt in made), ended.ended_at]
+        # Of two at a time the one that was made beside the other one is before it, though it began later.
+        until = [*(min(one.began for one in made[at:]) for at in range(len(made))), ended.ended_at]
         until[0] = min(until)
         waits = [(begins, ends) for begins, ends in zip(since, until, strict=True) if begins is not None]
         waits = waits if waits[0][1] > waits[0][0] else waits[1:]

@@ -113,8 +113,9 @@ class ByLevel(Picker):
         return _BareLevels(self._numbers, [None if picker is None else picker.bare() for picker in self._pickers])
 
     def fork(self) -> Picker:
-        """A copy, with copies of its pickers, and of who was wanted when it was built."""
-        copy = ByLevel(self._levels, [None if picker is None else picker.fork() for picker in self._pickers])
+        """A copy, with copies of its pickers, of who was wanted when it was built, and what is known of levels without a picker."""
+        pickers = [None if picker is None else picker.fork() for picker in self._pickers]
+        copy = ByLevel(self._levels, pickers, self.known)
         copy._built = self._built
         copy.mark = self.mark
         return copy
