@@ -172,7 +172,8 @@ class Http1(ClientSide, Receiver, Speaker):
         if head is None:
             self._wait_for_head()
             return False
-        if self._secured is not None and not self._serves(head, self._secured):
+        secured = self._secured
+        if secured is not None and not secured.serves_all(self._frontend.serving) and not self._serves(head, secured):
             return True
         fields = head.fields
         route = self._frontend.straight

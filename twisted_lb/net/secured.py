@@ -111,9 +111,11 @@ class Secured:
 
     def serves(self, host: str, serving: Serving | None) -> bool:
         """Whether the client's check holds for this host too, by what the listener serves TLS with now. If not, it has to connect anew."""
-        if serving is None or (serving is self._serving and serving.single):
-            return True
-        return serving.policy_of(host).met_by(self.policy)
+        return serving is None or self.serves_all(serving) or serving.policy_of(host).met_by(self.policy)
+
+    def serves_all(self, serving: Serving | None) -> bool:
+        """Whether it surely holds for every host: there is one policy, and no reload has been since."""
+        return serving is self._serving and self._serving.single
 
     def __repr__(self) -> str:
         return f"<Secured {self.agreed.version or 'unfinished'} for {self.server_name or 'no name'}>"
