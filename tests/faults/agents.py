@@ -210,7 +210,8 @@ class Agreeing:
             return None
         if self._town.agents.kind == "header":
             return answer.fields.get(b"agent-check")
-        return bytes(answer.body).replace(b"\r", b"\n").partition(b"\n")[0] if answer.complete else None
+        line, ended, _ = bytes(answer.body).replace(b"\r", b"\n").partition(b"\n")
+        return line if ended or answer.complete else None
 
     def _heard_at(self, check: Check) -> tuple[int, float] | None:
         """When it was known what it says, or that nothing came; None when nothing was ever known."""

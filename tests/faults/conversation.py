@@ -298,6 +298,9 @@ class Conversation:
         gone = self._gone or (answer.status == 101 and self._tape.first(HEARD_FIN, HEARD_RST) is not None)
         if gone:
             allowed |= {"CLIENT_GONE"}
+        tape = attempts[-1].tape
+        if answer.status == 101 and tape is not None and tape.first(HEARD_RST) is not None:
+            allowed |= {"CUT_SHORT"}
         closed = self._town.closed
         if self._cut and closed is not None and record.when == closed.when:
             allowed |= {"CANCELLED"}

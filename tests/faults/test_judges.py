@@ -364,6 +364,26 @@ def test_an_agent_was_not_heard_where_its_side_let_nobody_in(failed, heard):
     assert Agreeing(SimpleNamespace(town=None, complain=pytest.fail))._heard_at(check) == heard
 
 
+@pytest.mark.parametrize(
+    ("body", "complete", "line"),
+    [
+        (b"0\r\nall is w", False, b"0"),
+        (b"drain\n", False, b"drain"),
+        (b"drain", True, b"drain"),
+        (b"drai", False, None),
+        (b"", False, None),
+    ],
+)
+def test_of_a_body_a_line_of_an_agent_is_enough(body, complete, line):
+    length = len(body) + (not complete)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+    tape: Any = SimpleNamespace(all=lambda what: {PUT: b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", TOOK: answer}[what])
+    check = Check(1, 1.0, "a:80")
+    check.tape = tape
+    town: Any = SimpleNamespace(agents=SimpleNamespace(kind="body"))
+    assert Agreeing(SimpleNamespace(town=town, complain=pytest.fail))._line(check) == line
+
+
 # Waits.
 
 
