@@ -6,7 +6,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.wire.fields import parse_fields
+from twisted_lb.wire.fields import parse_trailers
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, FIELD, HEX_DIGITS, ILLEGAL_IN_HEAD, BadMessage, Limits
 
 # RFC 9112 7.1.1 has unknown extensions ignored, and their length bounded. Those of one chunk may be so long; and those of a
@@ -191,12 +191,7 @@ class ChunkDecoder:
 
     def _finish(self, block: bytes, behind: int) -> int:
         if block:
-            fields = parse_fields(block, self._limits)
-            # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
-            if fields.length >= 0 or fields.codings or fields.hosts:
-                what = "Host" if fields.hosts else "Transfer-Encoding" if fields.codings else "Content-Length"
-                raise BadMessage(400, f"{what} in the trailers")
-            self.trailers = fields.lines
+            self.trailers = parse_trailers(block, self._limits)
         self._state = _DONE
         self.done = True
         return behind

@@ -274,6 +274,16 @@ def _note_field(fields: Fields, kind: int, name: bytes, value: bytes) -> bool:  
     return False
 
 
+def parse_trailers(block: bytes, limits: Limits) -> bytes:
+    """Parse a trailer section, given without its last CRLF: the lines of it that go on; BadMessage where it may not be one."""
+    fields = parse_fields(block, limits)
+    # RFC 9110 6.5.1: fields that frame, route or identify a message must not come in trailers.
+    if fields.length >= 0 or fields.codings or fields.hosts:
+        what = "Host" if fields.hosts else "Transfer-Encoding" if fields.codings else "Content-Length"
+        raise BadMessage(400, f"{what} in the trailers")
+    return fields.lines
+
+
 def _report(fields: Fields, value: bytes) -> None:
     """Note a report of load. Two of them, by whichever names, are none, however they are read."""
     fields.load_report = value if not fields.load_report else fields.load_report + b", " + value

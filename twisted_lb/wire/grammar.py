@@ -18,6 +18,8 @@ BLANK_LINE: Final = b"\r\n\r\n"
 
 # RFC 9110 5.6.2: token = 1*tchar.
 TOKEN: Final = _only(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# RFC 9113 8.2: the same without upper case.
+LOWER_TOKEN: Final = _only(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 # RFC 9110 5.5: field-vchar, SP and HTAB; obs-text passes untouched, as HAProxy and NGINX do.
 FIELD: Final = _only(b"\t" + bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)))
 # RFC 3986 plus what browsers leave unencoded (WHATWG URL: all of VCHAR but these four).

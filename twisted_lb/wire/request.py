@@ -14,7 +14,7 @@ _COUNTED: Final = frozenset((b"OPTIONS", b"TRACE"))
 @mypyc_attr(acyclic=True, free_list_len=1)
 class RequestFields:
     """The meaning of a request's header block, beside the lines that just pass: a pure function of (version, block), so
-    that a connection may keep the last one.
+    that a connection may keep the last one. `version` is 10, 11 or, of HTTP/2, 20.
 
     `framing` is the length of the body in bytes, 0 for none, or CHUNKED. `binds`: it may authenticate the connection to the
     backend (NTLM, Negotiate), which is its client's alone from then on.
@@ -26,8 +26,8 @@ class RequestFields:
         self.has_host: Final = fields.hosts == 1
         self.framing: Final = framing
         # RFC 9112 9.3: 1.1 persists unless it says close, 1.0 only if it asks.
-        self.keep_alive: Final = not fields.close and (version == 11 or fields.keep_alive)
-        self.expects: Final[bool] = version == 11 and fields.expects
+        self.keep_alive: Final = not fields.close and (version >= 11 or fields.keep_alive)
+        self.expects: Final[bool] = version >= 11 and fields.expects
         # RFC 9110 7.8: ignored on 1.0. With a body it would be unclear what is body and what is tunnel.
         self.upgrade: Final = fields.upgrade if version == 11 and framing == 0 else b""
         self.te_trailers: Final = fields.te_trailers
@@ -129,7 +129,7 @@ def parse_request_fields(
     fields = parse_fields(block, limits, memory)
     if fields.hosts > 1:
         raise BadMessage(400, "more than one Host")
-    if fields.hosts == 0 and version == 11:
+    if fields.hosts == 0 and version >= 11:
         raise BadMessage(400, "no Host")  # RFC 9112 3.2
     if fields.hosts and (memory is None or fields.host != memory.host or not fields.host):
         if not AUTHORITY.fullmatch(fields.host):
@@ -137,7 +137,7 @@ def parse_request_fields(
         if memory is not None:
             memory.host = fields.host
     # RFC 9110 10.1.1: an expectation on 1.0 is ignored, and so not passed on to a backend that would answer it.
-    lines = fields.lines if version == 11 or not fields.expects else without(fields.lines, b"expect")
+    lines = fields.lines if version >= 11 or not fields.expects else without(fields.lines, b"expect")
     return RequestFields(version, fields, _request_framing(version, fields)), lines
 
 
@@ -145,7 +145,7 @@ def _request_framing(version: int, fields: Fields) -> int:
     """The framing of a request's body (RFC 9112 6.3); every doubtful case is refused (request smuggling)."""
     if not fields.codings:
         return max(fields.length, 0)
-    if fields.length < 0 and version == 11 and fields.codings.lower() == b"chunked":
+    if fields.length < 0 and version >= 11 and fields.codings.lower() == b"chunked":
         return CHUNKED
     why = unsafe_framing(version, fields)
     if why:

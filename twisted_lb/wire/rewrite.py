@@ -56,7 +56,7 @@ def upstream_tail(
     if client.certificate:
         parts.append(client.certificate)
     if forwarding.via:
-        parts += [b"Via: 1.1 " if fields.version == 11 else b"Via: 1.0 ", forwarding.via, CRLF]
+        parts += [b"Via: %d.%d " % (fields.version // 10, fields.version % 10), forwarding.via, CRLF]
     if fields.framing == CHUNKED:
         parts.append(_CHUNKED_LINE)
     if upgrade:
