@@ -9,7 +9,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.fields import Memory, parse_trailers
-from twisted_lb.wire.grammar import TARGET, BadMessage, Limits
+from twisted_lb.wire.grammar import TARGET, TOKEN, BadMessage, Limits
 from twisted_lb.wire.http2.hpack import (
     AUTHORITY,
     COOKIE,
@@ -143,6 +143,8 @@ class RequestReader:
         """What pseudo-fields a request has (RFC 9113 8.3.1, 8.5; RFC 8441 4)."""
         if not method:
             raise BadMessage(400, "no :method")
+        if method != b"GET" and method.translate(TOKEN) != method:
+            raise BadMessage(400, "illegal :method")
         if method == b"CONNECT" and not protocol:
             if scheme or paths:
                 raise BadMessage(400, "CONNECT with :scheme or :path")
