@@ -171,12 +171,16 @@ class ClientConnection:
         per-client limit. A trusted proxy has none, also as a client of the one that is connected.
         """
         self._release_asking()
-        key = "" if self.client.trust.covers(address) else client_key(address)
+        key = self.key_behind(address)
         if not self._frontend.gate.claim(key):
             return False
         self._asking = key
         self.counted = True
         return True
+
+    def key_behind(self, address: str) -> str:
+        """By what the requests of a client behind a trusted proxy are counted; empty for a trusted one."""
+        return "" if self.client.trust.covers(address) else client_key(address)
 
     def count(self, running: Sequence[Running], key: str) -> None:
         """Count the request that begins, for the client with this key; there is room for it."""
@@ -248,6 +252,11 @@ class ClientConnection:
     def arm(self, duration_s: float) -> None:
         """Set the deadline of the present wait, in seconds from now."""
         self._frontend.deadlines.arm(self._deadline, self.clock.now + duration_s)
+
+    def arm_sooner(self, duration_s: float) -> None:
+        """Set the deadline, in seconds from now, unless it is sooner already."""
+        if self.clock.now + duration_s < self._deadline.due:
+            self.arm(duration_s)
 
     def disarm(self) -> None:
         """Take the deadline away: nothing is waited for from the client."""

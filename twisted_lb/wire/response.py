@@ -6,6 +6,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.fields import parse_fields, unsafe_framing, without
 from twisted_lb.wire.grammar import CHUNKED, CRLF, DIGITS, FIELD, UNTIL_CLOSE, BadMessage, Limits
+from twisted_lb.wire.http2.hpack import encode_lines, encode_status
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -47,8 +48,17 @@ class ResponseHead:
         self.framed: Final = (
             b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
         )
+        self._block: bytes = b""
         # The head for a client of a persistent HTTP/1.1 connection, ready made: the hot case is one concatenation.
         self.wire: Final = b"HTTP/1.1 " + line + CRLF + lines + self.framed
+
+    @property
+    def block(self) -> bytes:
+        """The head for a client of HTTP/2, as a field block that means the same wherever it is sent."""
+        block = self._block
+        if not block:
+            block = self._block = encode_status(self.status) + encode_lines(self.lines)
+        return block
 
     def body_of(self, method: bytes) -> int:
         """The framing of the body that follows this head in answer to `method` (RFC 9112 6.3, first two rules)."""

@@ -1,0 +1,296 @@
+"""HTTP/2 with a client: what h2, another implementation, asks of it and hears of it."""
+
+import pytest
+from http2_client import Http2Town
+
+from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
+
+
+def test_a_get_is_answered():
+    town = Http2Town([response(b"hello\n", 200, b"X-Y: z", b"Date: now")])
+    client = town.client()
+    answer = client.ask("GET", "/a?b=c", ("accept", "*/*"))
+    assert (answer.status, answer.body, answer.ended) == (200, b"hello\n", True)
+    assert answer.fields == {":status": "200", "x-y": "z", "date": "now", "content-length": "6"}
+    (request,) = town.requests
+    assert request.startswith(b"GET /a?b=c HTTP/1.1\r\nhost: www.example.com\r\naccept: */*\r\n")
+    assert town.frontend.exchanges == 0
+    assert [record.version for record in town.balanced.records] == [20]
+
+
+def test_many_requests_run_at_a_time_and_leave_nothing():
+    town = Http2Town(*[[Wait(1.0), response(b"%d" % number)] for number in range(50)])
+    client = town.client()
+    streams = [client.begin("GET", f"/{number}") for number in range(50)]
+    client.flush()
+    assert town.frontend.exchanges == 50
+    town.clock.advance(1.0)
+    client.flush()
+    assert {client.answers[stream].ended for stream in streams} == {True}
+    assert sorted(client.answers[stream].body for stream in streams) == sorted(b"%d" % n for n in range(50))
+    assert (town.frontend.exchanges, len(town.frontend.clients)) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [1, 100, 65_535, 65_536, 300_000, 2_000_000])
+def test_a_body_up_is_whole_and_one_down_too(size):
+    body = bytes(range(256)) * (size // 256 + 1)
+    body = body[:size]
+    town = Http2Town([response(body)])
+    client = town.client()
+    answer = client.ask("POST", "/", ("content-length", str(size)), body=body)
+    assert (answer.body == body, answer.ended) == (True, True)
+    (request,) = town.requests
+    assert request.partition(b"\r\n\r\n")[2] == body
+
+
+def test_a_body_without_a_length_is_chunked_and_leaves_with_its_head():
+    town = Http2Town([response()])
+    client = town.client()
+    stream = client.begin("POST", "/", ended=False)
+    client.h2.send_data(stream, b"hello", end_stream=True)
+    client.flush()
+    (request,) = town.requests
+    assert b"Transfer-Encoding: chunked\r\n" in request
+    assert request.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    assert client.answers[stream].ended
+
+
+def test_a_head_is_answered_without_a_body():
+    town = Http2Town()
+    answer = town.client().ask("HEAD")
+    assert (answer.status, answer.body, answer.ended) == (200, b"", True)
+    assert answer.fields["content-length"] == "3"
+
+
+def test_trailers_pass_both_ways():
+    town = Http2Town([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 5\r\n\r\n"])
+    client = town.client()
+    stream = client.begin("POST", "/", ("te", "trailers"), ended=False)
+    client.h2.send_data(stream, b"hi")
+    client.h2.send_headers(stream, [("x-end", "1")], end_stream=True)
+    client.flush()
+    assert town.requests[0].endswith(b"2\r\nhi\r\n0\r\nx-end: 1\r\n\r\n")
+    answer = client.answers[stream]
+    assert (answer.body, answer.trailers, answer.ended) == (b"ok", {"x-sum": "5"}, True)
+
+
+def test_news_come_before_the_answer():
+    town = Http2Town([b"HTTP/1.1 103 Early Hints\r\nLink: </s.css>\r\n\r\n", response()])
+    answer = town.client().ask()
+    assert (answer.informed, answer.status) == ([103], 200)
+
+
+def test_an_expectation_is_met_and_the_body_follows():
+    town = Http2Town([b"HTTP/1.1 100 Continue\r\n\r\n", response()])
+    town.backend.early = True
+    client = town.client()
+    stream = client.begin("POST", "/", ("expect", "100-continue"), ("content-length", "5"), ended=False)
+    client.flush()
+    assert client.answers[stream].informed == [100]
+    client.send_body(stream, b"hello")
+    town.clock.advance(1.0)
+    client.flush()
+    assert client.answers[stream].ended
+
+
+# Cut visibly.
+
+
+def test_an_answer_that_breaks_off_is_reset_and_never_ended():
+    town = Http2Town([b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello", RESET])
+    answer = town.client().ask()
+    assert (answer.status, answer.body, answer.ended, answer.reset) == (200, b"hello", False, 2)
+    assert [record.ended_by.name for record in town.balanced.records] == ["CUT_SHORT"]
+
+
+def test_a_backend_that_says_nothing_is_a_local_reply():
+    town = Http2Town([CLOSE], [CLOSE], [CLOSE])
+    answer = town.client().ask("POST", "/", ("content-length", "1"), body=b"x")
+    assert (answer.status, answer.ended) == (502, True)
+
+
+def test_a_reset_of_the_client_takes_its_request_back():
+    town = Http2Town([NEVER_ANSWER])
+    client = town.client()
+    stream = client.begin()
+    client.flush()
+    assert town.frontend.exchanges == 1
+    client.h2.reset_stream(stream, 8)
+    client.flush()
+    assert (town.frontend.exchanges, len(town.frontend.clients)) == (0, 1)
+    assert [record.ended_by.name for record in town.balanced.records] == ["CLIENT_GONE"]
+    assert not town.backend.connections[0].open
+
+
+def test_who_leaves_takes_all_its_requests_along():
+    town = Http2Town([NEVER_ANSWER], [NEVER_ANSWER])
+    client = town.client()
+    client.begin()
+    client.begin()
+    client.flush()
+    client.scripted.reset()
+    town.clock.settle()
+    assert (town.frontend.exchanges, len(town.frontend.clients)) == (0, 0)
+    assert [record.ended_by.name for record in town.balanced.records] == ["CLIENT_GONE"] * 2
+
+
+# Flow control, back-pressure.
+
+
+def test_what_a_client_does_not_take_is_not_read_from_the_backend():
+    body = bytes(4_000_000)
+    town = Http2Town([response(body)])
+    client = town.client(stingy=True)
+    answer = client.ask()
+    assert len(answer.body) == 65_535
+    (connection,) = town.connections
+    assert connection._kept < 400_000
+    client.h2.increment_flow_control_window(1_000_000)
+    client.h2.increment_flow_control_window(1_000_000, 1)
+    client.flush()
+    assert len(answer.body) == 1_065_535
+    client.h2.increment_flow_control_window(10_000_000)
+    client.h2.increment_flow_control_window(10_000_000, 1)
+    client.flush()
+    assert (len(answer.body), answer.ended) == (4_000_000, True)
+
+
+def test_what_a_backend_does_not_take_is_not_credited():
+    town = Http2Town([NEVER_ANSWER])
+    client = town.client()
+    stream = client.begin("POST", "/", ended=False)
+    client.flush()
+    town.backend.connections[0].transport.pauseProducing()
+    left = client.send_body(stream, bytes(3_000_000))
+    assert 1_000_000 < len(left) < 3_000_000
+    town.backend.connections[0].transport.resumeProducing()
+    client.flush()
+    assert client.send_body(stream, left) == b""
+
+
+def test_streams_take_turns_by_bytes():
+    body = bytes(400_000)
+    town = Http2Town([response(body)], [response(body)])
+    client = town.client(stingy=True, settings={4: 400_000})
+    streams = [client.begin(), client.begin()]
+    client.flush()
+    client.h2.increment_flow_control_window(200_000)
+    client.flush()
+    first, second = (len(client.answers[stream].body) for stream in streams)
+    assert first + second == 265_535
+    assert abs(first - second) <= 2 * 65_535
+
+
+def test_who_takes_nothing_of_one_answer_loses_that_one():
+    town = Http2Town([response(bytes(500_000))], [response(b"ok")], listener={"timeouts": {"client_idle_s": 5}})
+    client = town.client(stingy=True)
+    answer = client.ask()
+    client.h2.increment_flow_control_window(100_000)
+    client.flush()
+    for _ in range(300):
+        town.clock.advance(0.5)
+    client.flush()
+    assert answer.reset == 8
+    assert town.balanced.records[0].detail == "it does not take its answer"
+
+
+# Early answers linger.
+
+
+def test_the_rest_of_a_request_that_was_answered_early_is_thrown_away_and_then_reset():
+    town = Http2Town(response(b"enough", 413), early=True)
+    client = town.client()
+    stream = client.begin("POST", "/", ("content-length", "1000000"), ended=False)
+    client.flush()
+    answer = client.answers[stream]
+    assert (answer.status, answer.body, answer.ended, answer.reset) == (413, b"enough", True, None)
+    left = client.send_body(stream, bytes(200_000), ended=False)
+    assert (left, answer.reset) == (b"", None)
+    town.clock.advance(2.5)
+    client.flush()
+    assert answer.reset == 0
+    assert client.ask().status == 200
+
+
+# Ends of connections.
+
+
+def test_a_drain_says_goaway_twice_and_loses_no_request():
+    town = Http2Town([Wait(2.0), response(b"late")], [response(b"on its way")])
+    client = town.client()
+    client.begin()
+    client.flush()
+    town.frontend.draining = True
+    town.frontend.drain()
+    client.flush()
+    assert client.went == [(2**31 - 1, 0, b"")]
+    # h2 opens no stream behind a GOAWAY; this one was on its way.
+    client.raw(b"\0\0\4\1\5\0\0\0\3\x82\x86\x84\xbe")
+    assert len(town.frontend.clients) == 3
+    town.clock.advance(1.0)
+    client.flush()
+    assert client.went[1:] == [(3, 0, b"")]
+    town.clock.advance(5.0)
+    client.flush()
+    assert (client.answers[1].body, client.answers[3].body) == (b"late", b"on its way")
+    assert not town.frontend.clients
+
+
+def test_who_asks_nothing_is_let_go_in_order():
+    town = Http2Town()
+    client = town.client()
+    assert client.ask().ended
+    town.clock.advance(600)
+    client.flush()
+    assert client.went[-1][:2] == (1, 0)
+    assert client.scripted.lost or client.scripted.ended
+
+
+def test_a_request_too_many_is_the_last_one():
+    town = Http2Town(listener={"client_requests": 3})
+    client = town.client()
+    for _ in range(5):
+        if not client.went:
+            assert client.ask().ended
+    assert client.ask().ended  # it was on its way
+    town.clock.advance(3)
+    client.flush()
+    assert client.went[0] == (2**31 - 1, 0, b"")
+    assert client.went[-1][1] == 0
+    assert not town.frontend.clients
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"\0\0\x05\x06\0\0\0\0\0hello", 6),
+        (b"\0\0\0\0\1\0\0\0\5", 1),
+        (b"\0\0\0\0\1\0\0\0\1", 5),
+        (b"\0\0\x04\x08\0\0\0\0\0\x7f\xff\xff\xff", 3),
+        (b"\0\0\1\1\5\0\0\0\3\x80", 9),
+        (b"\0\0\1\1\5\0\0\0\2\x82", 1),
+        (b"\0\0\4\3\0\0\0\0\7\0\0\0\0", 1),
+    ],
+)
+def test_who_breaks_the_protocol_is_told_how(data, code):
+    town = Http2Town()
+    client = town.client()
+    assert client.ask().ended
+    client.raw(data)
+    assert (client.went[-1][0], client.went[-1][1]) in {(1, code), (3, code)}
+    assert client.went[-1][2]
+    town.clock.advance(3)
+    assert not town.frontend.clients
+
+
+def test_rapid_resets_are_the_end():
+    town = Http2Town(*[[NEVER_ANSWER]] * 400)
+    client = town.client()
+    for _ in range(300):
+        stream = client.begin()
+        client.flush()
+        if client.went:
+            break
+        client.h2.reset_stream(stream, 8)
+    assert client.went[-1][1] == 11
+    assert town.frontend.exchanges == 0

@@ -1,0 +1,585 @@
+"""A stream of HTTP/2 with a client: one request and its answer (RFC 9113 section 5), the client side of an exchange."""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from mypy_extensions import mypyc_attr, trait
+
+from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.backend import Backend
+from twisted_lb.core.never import NEVER
+from twisted_lb.core.notes import Note
+from twisted_lb.core.running import Running
+from twisted_lb.net.client_connection import LINGER_S, ClientConnection
+from twisted_lb.net.client_side import ClientSide
+from twisted_lb.net.deadlines import Deadline
+from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.frontend import STOPS, Frontend
+from twisted_lb.net.relay import Leg
+from twisted_lb.wire.grammar import BadMessage
+from twisted_lb.wire.http2.errors import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
+from twisted_lb.wire.http2.frames import DATA, END_STREAM, FRAME_BYTES, frame_head, window_update
+from twisted_lb.wire.http2.hpack import encode_lines
+from twisted_lb.wire.response import ResponseHead
+
+# What a client may send of a body before its backend has taken it, and so what one stream can make us hold.
+STREAM_WINDOW_BYTES: Final = 65536
+# Of an answer that its client does not take so much is kept; then the backend is not read from (back-pressure), until less than
+# this is left. Where all streams of a connection keep much together, each keeps what it has.
+_HIGH_BYTES: Final = 65536
+_LOW_BYTES: Final = 16384
+_ALL_HIGH_BYTES: Final = 524288
+# Lingering: of the rest of a request whose answer is complete so much is thrown away; then it is reset (RFC 9113 8.1). Some clients
+# drop an answer that a reset follows at once.
+_LINGER_BYTES: Final = 262144
+
+
+@trait
+class StreamOwner:
+    """The connection of a stream, as far as the stream asks it."""
+
+    def send(self, head: bytes, payload: bytes) -> None:
+        """Send a frame; it leaves together with all others of this batch."""
+        raise NotImplementedError
+
+    def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
+        """Send a field block."""
+        raise NotImplementedError
+
+    def reset(self, stream: "Http2Stream", code: int) -> None:
+        """Tell the client that a stream is over."""
+        raise NotImplementedError
+
+    def take_window(self, most: int) -> int:
+        """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
+        raise NotImplementedError
+
+    def line_up(self, stream: "Http2Stream") -> None:
+        """The stream has something to send, and waits for its turn."""
+        raise NotImplementedError
+
+    def drained(self, stream: "Http2Stream") -> None:
+        """The client has taken enough of what the stream has kept for it: its exchange is told when this batch is over."""
+        raise NotImplementedError
+
+    def kept_more(self, count: int) -> int:
+        """The streams keep so many bytes more, or less, of answers; how many that are now."""
+        raise NotImplementedError
+
+    @property
+    def sent_bytes(self) -> int:
+        """How many bytes of answers have gone out on the connection."""
+        raise NotImplementedError
+
+    def closed(self, stream: "Http2Stream") -> None:
+        """The stream is over."""
+        raise NotImplementedError
+
+
+@mypyc_attr(free_list_len=16)
+class Http2Stream(ClientSide):
+    """One stream of a client's connection, from the complete head of its request to its end. In `frontend.clients` it stands for its
+    request. `window`: what its client takes of the answer now.
+    """
+
+    __slots__ = (
+        "_agreed",
+        "_answer_ended",
+        "_asking",
+        "_connection",
+        "_credit",
+        "_deadline",
+        "_expected",
+        "_frontend",
+        "_full",
+        "_held",
+        "_kept",
+        "_kept_bytes",
+        "_lingering_bytes",
+        "_moved",
+        "_owner",
+        "_patience_s",
+        "_paused",
+        "_running",
+        "_running_for",
+        "_trailers",
+        "body_bytes",
+        "exchange",
+        "finishing",
+        "first_of_its_connection",
+        "in_line",
+        "number",
+        "over",
+        "request_ended",
+        "window",
+    )  # fmt: skip
+
+    def __init__(
+        self, owner: StreamOwner, frontend: Frontend, connection: ClientConnection, number: int, window: int
+    ) -> None:
+        self.number: Final = number
+        self.exchange: Exchange | None = None
+        self.window: int = window
+        self.over: bool = False
+        self.request_ended: bool = False
+        self.first_of_its_connection: bool = False
+        self.in_line: bool = False  # of those that have something to send
+        self.finishing: bool = False  # the answer is here as a whole
+        self.body_bytes: int = 0
+        self._owner: Final = owner
+        self._frontend: Final = frontend
+        self._connection: Final = connection
+        self._agreed: Agreed | None = None
+        # The request.
+        self._expected: int = -1  # how many bytes its body has, where that was said
+        self._held: list[bytes] = []  # of a body that is not taken for now
+        self._trailers: bytes = b""  # behind it, and then behind the answer
+        self._paused: bool = False
+        self._credit: int = 0  # what has come, and its client was not told that more may
+        self._patience_s: float = NEVER
+        # The answer.
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes: int = 0
+        self._full: bool = False
+        self._answer_ended: bool = False
+        self._moved: int = 0  # how far it was when it was last looked whether its client takes it
+        self._lingering_bytes: int = 0
+        # For whom the request is counted.
+        self._running: Sequence[Running] = ()
+        self._running_for: str = ""
+        self._asking: str = ""
+        self._deadline: Final = Deadline(self._timed_out)
+
+    # Its beginning, and what the client says.
+
+    def open(self, agreed: Agreed | None, expected: int, *, ended: bool) -> None:
+        """The request has begun: its body has so many bytes, -1: nobody knows; or it has `ended` already."""
+        self._agreed = agreed
+        self._expected = expected
+        self.request_ended = ended
+        self._frontend.clients[self] = None
+        if not ended:
+            self._arm(self._connection.rules.body_idle_s)
+
+    def count(self, running: Sequence[Running], key: str) -> None:
+        """Count the request for the client with this key; there is room for it."""
+        for one in running:
+            one.claim(key)
+        self._running = running
+        self._running_for = key
+
+    def count_for(self, key: str) -> None:
+        """The gate has counted it for the client with this key, of those behind a trusted proxy."""
+        self._asking = key
+
+    def receive_data(self, data: bytes, size: int, *, ended: bool) -> None:
+        """A piece of the body, which took so much of the window."""
+        self._credit += size
+        if self.exchange is None:
+            self._throw_away(size, ended=ended)
+            return
+        self.body_bytes += len(data)
+        if self._expected >= 0 and (self.body_bytes > self._expected or (ended and self.body_bytes < self._expected)):
+            self.fault(BadMessage(400, "a body of another length than was said"))
+            return
+        if not self.exchange.route.takes(self.body_bytes):
+            self.fault(BadMessage(413, "body too large"))
+            return
+        self._extend_deadline(len(data))
+        if data:
+            if self._paused:
+                self._held.append(data)
+            else:
+                self.exchange.receive(data)
+        if ended:
+            self.end_request(b"")
+        else:
+            self._give_credit()
+
+    def end_request(self, trailers: bytes) -> None:
+        """The request is complete."""
+        if 0 <= self.body_bytes < self._expected:
+            self.fault(BadMessage(400, "a body of another length than was said"))
+            return
+        self.request_ended = True
+        self._patience_s = NEVER
+        if not self._kept_bytes:
+            self._deadline.due = NEVER
+        exchange = self.exchange
+        if exchange is None:
+            self._linger_no_more()
+        elif self._held:
+            self._trailers = trailers
+        else:
+            exchange.end_request(trailers)
+
+    def _throw_away(self, size: int, *, ended: bool) -> None:
+        """The rest of a request whose answer is complete."""
+        self._lingering_bytes += size
+        if ended:
+            self.request_ended = True
+        if ended or self._lingering_bytes > _LINGER_BYTES:
+            self._linger_no_more()
+        else:
+            self._give_credit()
+
+    def _give_credit(self) -> None:
+        """Let the client send more, as soon as half of the window is used: what a window update for each frame would cost."""
+        if self._credit >= STREAM_WINDOW_BYTES // 2 and not self._paused and not self.request_ended:
+            self._owner.send(window_update(self.number, self._credit), b"")
+            self._credit = 0
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether the client has sent more than its window takes."""
+        return self._credit > STREAM_WINDOW_BYTES
+
+    def pause(self) -> None:
+        """See ClientSide: its window is not opened any more, and what it still takes is held here."""
+        if not self._paused:
+            self._paused = True
+            self._patience_s = self._deadline.due - self._connection.clock.now
+            if not self.request_ended and not self._kept_bytes:
+                self._deadline.due = NEVER
+
+    def resume(self) -> None:
+        """See ClientSide."""
+        if not self._paused:
+            return
+        self._paused = False
+        held = self._held
+        self._held = []
+        for at in range(len(held)):
+            exchange = self.exchange
+            if exchange is None:
+                return
+            if self._paused:
+                self._held = held[at:]
+                return
+            exchange.receive(held[at])
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if not self.request_ended:
+            if not self._kept_bytes:
+                self._arm(min(self._patience_s, self._connection.rules.body_idle_s))
+            self._give_credit()
+        elif held:
+            trailers = self._trailers
+            self._trailers = b""
+            exchange.end_request(trailers)
+
+    def _extend_deadline(self, length: int) -> None:
+        """Slow-body (slowloris) protection, as of ClientConnection."""
+        if self._kept_bytes or self._paused:
+            return
+        now = self._connection.clock.now
+        rules = self._connection.rules
+        due = self._deadline.due
+        self._deadline.due = min(max(due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
+
+    # The answer.
+
+    @property
+    def first(self) -> bool:
+        """See ClientSide."""
+        return self.first_of_its_connection
+
+    def who(self) -> str:
+        """See ClientSide."""
+        return self._connection.client.name
+
+    @property
+    def peer_port(self) -> int:
+        """See ClientSide."""
+        return self._connection.peer_port
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """See ClientSide."""
+        return self._agreed
+
+    def inform(self, head: ResponseHead, extra: bytes) -> None:
+        """See ClientSide. A 101 is of HTTP/1.1 alone, and who does not take its answer gets no news."""
+        if head.status != 101 and not self._full and not self._connection.full:
+            self._owner.send_block(self.number, head.block + encode_lines(extra), ended=False)
+
+    def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
+        """See ClientSide."""
+        block = head.block
+        if extra:
+            block += encode_lines(extra)
+        if not head.dated:
+            block += encode_lines(b"date: " + self._frontend.runtime.http_date())
+        self._answer_ended = framing == 0
+        self._owner.send_block(self.number, block, ended=framing == 0)
+
+    def write(self, payload: bytes) -> None:
+        """See ClientSide."""
+        if self.over:
+            return
+        size = len(payload)
+        if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
+            taken = self._owner.take_window(size)
+            if taken == size:
+                self.window -= size
+                self._owner.send(frame_head(size, DATA, 0, self.number), payload)
+                return
+            if taken:
+                self.window -= taken
+                self._owner.send(frame_head(taken, DATA, 0, self.number), payload[:taken])
+                payload = payload[taken:]
+                size -= taken
+        if not self._kept_bytes:
+            self._await_client()
+        self._kept.append(payload)
+        self._kept_bytes += size
+        kept = self._owner.kept_more(size)
+        self._owner.line_up(self)
+        if not self._full and (self._kept_bytes > _HIGH_BYTES or (self._kept_bytes and kept > _ALL_HIGH_BYTES)):
+            self._full = True
+            if self.exchange is not None:
+                self.exchange.client_full()
+
+    def take_turn(self) -> bool:
+        """Send a frame of what is kept; whether more is, and may be sent."""
+        if self.over or not self._kept_bytes:
+            return False
+        first = self._kept[0]
+        size = self._owner.take_window(min(len(first), self.window, FRAME_BYTES))
+        if size <= 0:
+            return False
+        self._kept_bytes -= size
+        self._owner.kept_more(-size)
+        self.window -= size
+        if size == len(first):
+            self._kept.popleft()
+        else:
+            self._kept[0] = first[size:]
+            first = first[:size]
+        last = self.finishing and not self._kept_bytes and not self._trailers
+        self._owner.send(frame_head(size, DATA, END_STREAM if last else 0, self.number), first)
+        if last:
+            self._answer_ended = True
+        if not self._kept_bytes:
+            self._client_took()
+        if self.over:
+            return False
+        if self._full and self._kept_bytes < _LOW_BYTES:
+            self._full = False
+            self._owner.drained(self)
+        return self._kept_bytes > 0 and self.window > 0
+
+    def _client_took(self) -> None:
+        """Nothing is kept for the client."""
+        if self.finishing:
+            self._end_answer()
+        elif not self.request_ended and not self._paused:
+            self._arm(self._connection.rules.body_idle_s)
+        else:
+            self._deadline.due = NEVER
+
+    def tell_drained(self) -> None:
+        """See StreamOwner.drained."""
+        if self.exchange is not None and not self._full:
+            self.exchange.client_drained()
+
+    def tell_full(self) -> None:
+        """The connection takes no more for now."""
+        if self.exchange is not None:
+            self.exchange.client_full()
+
+    def flush(self) -> None:
+        """See ClientSide: all of a batch leaves at its end."""
+
+    def finish(self, trailers: bytes) -> None:
+        """See ClientSide."""
+        self.exchange = None
+        if self.over:
+            return
+        self._trailers = trailers
+        self.finishing = True
+        self._uncount()
+        if not self._kept_bytes:
+            self._end_answer()
+
+    def _end_answer(self) -> None:
+        """Everything of the answer is out but its end."""
+        if not self._answer_ended:
+            self._answer_ended = True
+            if self._trailers:
+                self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
+            else:
+                self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+        if self.request_ended:
+            self._close()
+            return
+        # Lingering: the client is still sending.
+        self._held = []
+        self._paused = False
+        self._give_credit()
+        self._arm(LINGER_S)
+
+    def _linger_no_more(self) -> None:
+        """The rest of the request has come, or is not waited for any more. An answer that is still kept is waited for."""
+        if self.over or not self._answer_ended:
+            return
+        if not self.request_ended:
+            self._owner.reset(self, NO_ERROR)
+        self._close()
+
+    def abort(self) -> None:
+        """See ClientSide: a reset, so that nobody takes it for its end."""
+        self.exchange = None
+        self.give_up(INTERNAL_ERROR)
+
+    def release(self) -> Leg:
+        """See ClientSide: nothing was offered, so nothing is switched."""
+        raise AssertionError("a stream of HTTP/2 never offers an upgrade")
+
+    def proxy_header(self, version: int) -> bytes:
+        """See ClientSide."""
+        return self._connection.proxy_header(version, None)
+
+    def reply(self, reply: tuple[ResponseHead, bytes], *, heading: bool) -> None:
+        """Send this local reply, and nothing behind it."""
+        head, body = reply
+        self.start(head, 0 if heading or not body else len(body), b"")
+        if body and not heading:
+            self.write(body)
+        self.finish(b"")
+
+    # Ends.
+
+    def fault(self, bad: BadMessage) -> None:
+        """The client broke its own message. What is malformed is reset (RFC 9113 8.1.1), all else answered, where it can be."""
+        exchange = self.exchange
+        self.exchange = None
+        if exchange is None:
+            return
+        reply = exchange.client_fault(bad.status, bad.reason)
+        if bad.status == 400:
+            self.give_up(PROTOCOL_ERROR)
+        elif reply is None:
+            self.give_up(CANCEL)
+        else:
+            self.reply(reply, heading=exchange.head.method == b"HEAD")
+
+    def give_up(self, code: int) -> None:
+        """Reset the stream, whose exchange is over."""
+        if not self.over:
+            self._owner.reset(self, code)
+            self._close()
+
+    def client_left(self, detail: str = "") -> None:
+        """The client has reset the stream, or its connection is gone."""
+        exchange = self.exchange
+        self.exchange = None
+        self._close()
+        if exchange is not None:
+            exchange.client_gone(detail)
+
+    def _close(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._deadline.end()
+        self._uncount()
+        self._owner.kept_more(-self._kept_bytes)
+        self._kept_bytes = 0
+        self._kept.clear()
+        self._held = []
+        self._frontend.clients.pop(self, None)
+        self._owner.closed(self)
+
+    def _uncount(self) -> None:
+        if self._asking:
+            self._frontend.gate.release(self._asking)
+            self._asking = ""
+        for one in self._running:
+            one.release(self._running_for)
+        self._running = ()
+
+    # Deadlines.
+
+    def _arm(self, duration_s: float) -> None:
+        self._frontend.deadlines.arm(self._deadline, self._connection.clock.now + duration_s)
+
+    def _await_client(self) -> None:
+        """Slow-read protection begins: the client does not take what comes as fast as it comes."""
+        self._moved = self._owner.sent_bytes
+        self._arm(self._connection.rules.taking_idle_s)
+
+    def _timed_out(self) -> None:
+        if self._kept_bytes:
+            moved = self._owner.sent_bytes - self._moved
+            stalled = self.window <= 0  # the client reads the others, and not this one
+            if moved < self._connection.rules.min_bytes_per_idle or stalled:
+                self.cut(CANCEL, "it does not take its answer")
+            else:
+                self._await_client()
+        elif self.exchange is not None:
+            self.fault(BadMessage(408, "the body stalled"))
+        else:
+            self._linger_no_more()
+
+    def cut(self, code: int, detail: str) -> None:
+        """Reset it, for what its client has done or left undone."""
+        exchange = self.exchange
+        self.exchange = None
+        if exchange is not None:
+            exchange.client_gone(detail)
+        self.give_up(code)
+
+    # For the frontend it is a client.
+
+    def drain(self) -> None:
+        """See FrontendClient: its connection sees to that."""
+
+    def tell_good_bye(self) -> None:
+        """See FrontendClient."""
+        if self.exchange is not None:
+            self.exchange.tell_good_bye()
+
+    def kill(self, why: str = STOPS) -> None:
+        """See FrontendClient: a local reply where nothing was said, a reset where something was."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.exchange = None
+        reply = exchange.refuse(why)
+        if reply is None:
+            self.give_up(INTERNAL_ERROR)
+        else:
+            self.reply(reply, heading=exchange.head.method == b"HEAD")
+
+    def at(self) -> Backend | None:
+        """See FrontendClient."""
+        return None if self.exchange is None else self.exchange.backend
+
+    def unsent(self) -> bool:
+        """See FrontendClient."""
+        return self.exchange is not None and self.exchange.unsent
+
+    def note(self) -> Note | None:
+        """See FrontendClient."""
+        return None if self.exchange is None else self.exchange.note()
+
+    def relayed(self) -> bool:
+        """See FrontendClient."""
+        return False
+
+    def client_key(self) -> str:
+        """See FrontendClient: it is no connection."""
+        return ""
+
+    def idle_since(self) -> float:
+        """See FrontendClient: a request is under way."""
+        return NEVER
+
+    def retire(self) -> None:
+        """See FrontendClient: never asked to."""
+
+    def __repr__(self) -> str:
+        return f"<Http2Stream {self.number} of {self.who()}>"
