@@ -39,6 +39,7 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.greeting import Greetings, server_name_of
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.http2 import Http2
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.routing import Action, RouteTable
@@ -520,6 +521,8 @@ class DataPlane:
         frontend.handshakes.configure(listener.handshakes)
         frontend.challenges = None if listener.acme_webroot is None else Challenges(listener.acme_webroot)
         frontend.tcp = listener.tcp
+        frontend.http2 = "h2" in listener.versions
+        frontend.http1 = "http/1.1" in listener.versions
         frontend.sessions = self.routing.sessions.get(frontend.name)
         frontend.go_by(table)
         frontend.observers = told
@@ -842,7 +845,9 @@ def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
 def _secured_builder(frontend: Frontend) -> Build:
     """The same for each that has arrived, over TLS or in the clear."""
 
-    def build(secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
+    def build(secured: Secured | None, agreed: Agreed | None = None, *, http2: bool = False) -> StreamProtocol:
+        if http2:
+            return Http2(frontend, b"http" if secured is None else b"https", secured, agreed)
         if frontend.tcp:
             return Session(frontend, secured, "" if secured is None else secured.server_name, agreed=agreed)
         return Http1(frontend, b"http" if secured is None else b"https", secured, agreed)

@@ -129,7 +129,7 @@ class AdmissionPlan:
 class ListenerPlan:
     """The plan of a listener: where it listens, its rules, the names of its routes in their order, those of requests and those of
     sessions (connections that are carried as they are), that of the route which
-    takes what none of them does (None: nothing does), whether it carries TCP, how many connections its clients may have (None: as many as there
+    takes what none of them does (None: nothing does), whether it carries TCP, else which versions of HTTP, how many connections its clients may have (None: as many as there
     is room for; per client 0: no limit), and what is asked of their requests; whether these are in the access log, or in which
     form; what comes before the first request, its certificates and what holds for TLS (None: it speaks plain HTTP), and how many handshakes may be open; how silent clients are asked
     whether they are there (None: not at all). `made_of` is compared when the next plan is made: parts of the configuration, by the key that they have below it.
@@ -140,6 +140,7 @@ class ListenerPlan:
     sessions: tuple[str, ...] = ()
     route: str | None = None
     tcp: bool = False
+    versions: tuple[str, ...] = ("http/1.1",)
     addresses: tuple[ListenAddress, ...] = ()
     connections: int | None = None
     connections_per_client: int = 0
@@ -507,6 +508,7 @@ def _listener(
         sessions=sessions,
         route=route,
         tcp=config.protocol == "tcp",
+        versions=config.versions,
         addresses=config.addresses,
         connections=config.limits.connections,
         connections_per_client=config.limits.connections_per_client,
@@ -531,7 +533,9 @@ def _listener(
 
 def _tls(config: ListenerConfig, files: Files, place: KeyPath, own: Certificate | None) -> TlsSettings | None:
     try:
-        return tls_of(config.tls, files, (*place, "tls"), own)
+        # What carries TCP agrees on nothing with its client.
+        versions = () if config.protocol == "tcp" else config.versions
+        return tls_of(config.tls, files, (*place, "tls"), own, versions)
     except ConfigError as error:
         files.refuse(error.problems)
         return None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from twisted_lb.config.base import KeyPath
@@ -30,8 +31,10 @@ class Files(Disk, Protocol):
         """By place the certificates there, or what is wrong with it."""
 
 
-def tls_of(config: TlsConfig, files: Files, place: KeyPath, own: Certificate | None) -> TlsSettings | None:
-    """What a listener serves TLS with, None where it has no certificates. `own` is the self-signed certificate of before, which is
+def tls_of(
+    config: TlsConfig, files: Files, place: KeyPath, own: Certificate | None, versions: tuple[str, ...] = ("http/1.1",)
+) -> TlsSettings | None:
+    """What a listener serves TLS with, None where it has no certificates, and offers these protocols (ALPN). `own` is the self-signed certificate of before, which is
     kept. ConfigError with what is wrong with its files, all of it.
     """
     if not config.certificates:
@@ -47,7 +50,7 @@ def tls_of(config: TlsConfig, files: Files, place: KeyPath, own: Certificate | N
     policies: dict[str | None, PolicySettings] = {}
     for host in config.patterns:
         try:
-            policies[host] = _policy(config, host, files, place)
+            policies[host] = replace(_policy(config, host, files, place), protocols=versions)
         except ConfigError as error:
             problems += [one for one in error.problems if one not in problems]
     problems = problems or list(_unfit(policies, certificates, place))

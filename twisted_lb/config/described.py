@@ -10,7 +10,7 @@ from twisted_lb.config.ejection import EjectionConfig
 from twisted_lb.config.health_check import HealthCheckConfig
 from twisted_lb.config.inheritance import DefaultsConfig
 from twisted_lb.config.limits import LimitsConfig, TimeoutsConfig
-from twisted_lb.config.listeners import PROTOCOL, ListenConfig, ListenerConfig, Protocol
+from twisted_lb.config.listeners import PROTOCOL, PROTOCOLS, ListenConfig, ListenerConfig, Protocol, Versions
 from twisted_lb.config.pools import (
     NO_BACKEND,
     AdaptiveConfig,
@@ -65,6 +65,7 @@ class DescribedConfig(ChoiceConfig, AskConfig):
     )
     listen: ListenConfig = ListenConfig()
     protocol: Protocol = Field(default="http", description=PROTOCOL)
+    protocols: Versions | None = Field(default=None, strict=False, description=PROTOCOLS)
     acme_webroot: str = Field(
         default="",
         description="The directory in which an ACME client (certbot, lego, acme.sh) writes its challenges, its webroot: what is in "

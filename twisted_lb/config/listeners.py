@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig
 from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
@@ -15,6 +15,22 @@ from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
 
 Protocol = Literal["http", "tcp"]
+Version = Literal["h2", "http/1.1"]
+PROTOCOLS = (
+    "The versions of HTTP that clients may speak, the preferred one first: `h2`, `http/1.1`. Left out: both over TLS, where client and "
+    "server agree on one (ALPN), else `http/1.1` alone. Without TLS `h2` is for clients that know of it, and begin with it on the same port."
+)
+
+
+def _are_versions(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value:
+        raise ValueError("should be at least one version")
+    if len(set(value)) < len(value):
+        raise ValueError("has a version twice")
+    return value
+
+
+Versions = Annotated[tuple[Version, ...], SEVERAL, AfterValidator(_are_versions)]
 PROTOCOL = (
     "What clients speak: `http`, each request is balanced; `tcp`, anything else, in the clear or behind the listener's `tls`: each "
     "connection is balanced, and carried as it is. Danger: with `tcp` no rule that looks at requests is asked."
@@ -102,6 +118,7 @@ class ListenerRulesConfig(AccessConfig, TrustConfig):
     """What holds for the connections of a listener's clients."""
 
     protocol: Protocol = Field(default="http", description=PROTOCOL)
+    protocols: Versions | None = Field(default=None, strict=False, description=PROTOCOLS)
     default_pool: Name | None = Field(
         default=None,
         description="The pool of requests that no route takes; left out: the pool `default`, and where there is none they "
@@ -160,6 +177,12 @@ class ListenerConfig(ListenerRulesConfig):
         if not value:
             raise ValueError("should be at least one address")
         return value
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """What its clients may speak."""
+        usual = ("h2", "http/1.1") if self.tls.certificates else ("http/1.1",)
+        return self.protocols or usual
 
     @property
     def addresses(self) -> tuple[ListenAddress, ...]:

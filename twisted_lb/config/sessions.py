@@ -30,7 +30,14 @@ _POOLS_OF_REQUESTS: Final[tuple[tuple[str, ...], ...]] = (
     ("retry", "methods"),
     ("retry", "bad_statuses"),
 )
-_LISTENERS_OWN: Final = ("client_half_close", "client_max_age_s", "client_requests", "error_pages", "acme_webroot")
+_LISTENERS_OWN: Final = (
+    "client_half_close",
+    "protocols",
+    "client_max_age_s",
+    "client_requests",
+    "error_pages",
+    "acme_webroot",
+)
 
 
 def is_of_sessions(route: RouteConfig, listeners: Mapping[str, ListenerRulesConfig]) -> bool:

@@ -39,6 +39,7 @@ from twisted_lb.wire.client_hello import (
     looks_like_http,
     read_hello,
 )
+from twisted_lb.wire.http2.frames import PREFACE
 from twisted_lb.wire.proxy_protocol import BadProxy, ProxyHeader, read_proxy
 
 # One receive: the longest PROXY header and the longest ClientHello fit into a few of them.
@@ -52,8 +53,10 @@ _log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame 
 class Build(Protocol):
     """What makes the protocol of a connection that has arrived."""
 
-    def __call__(self, secured: Secured | None, agreed: Agreed | None = None) -> StreamProtocol:
-        """It is told what TLS has agreed on, None: it came in the clear; and what is known then of one that did, None for nothing."""
+    def __call__(self, secured: Secured | None, agreed: Agreed | None = None, *, http2: bool = False) -> StreamProtocol:
+        """It is told what TLS has agreed on, None: it came in the clear; and what is known then of one that did, None for nothing; and
+        whether it speaks HTTP/2.
+        """
 
 
 class Arrivals:
@@ -75,7 +78,7 @@ class Arrivals:
     def staged(self) -> bool:
         """Whether anything comes before the first request."""
         frontend = self.frontend
-        return frontend.arrival_rules.proxy or frontend.serving is not None or frontend.by_name
+        return frontend.arrival_rules.proxy or frontend.serving is not None or frontend.by_name or frontend.http2
 
     def take(self, sock: _socket.socket | int, peer: Any, port_name: str, family: int) -> None:
         """Take in an accepted socket, or its descriptor, which does not block."""
@@ -138,7 +141,7 @@ class Arrival(Pollable):
         """The client is known: it has so many on their way as it may have connections, unless it is a trusted proxy."""
         frontend = self._frontend
         if frontend.serving is None and not frontend.by_name:
-            self._hand_over()
+            self._look_for_preface()
             return
         gate = frontend.gate
         if gate.per_client:
@@ -197,7 +200,7 @@ class Arrival(Pollable):
             self._go_by(header)
             self._client_known()
         elif self._frontend.serving is None and not self._frontend.by_name:
-            self._hand_over()
+            self._look_for_preface()
         else:
             self._look_for_hello()
 
@@ -214,6 +217,16 @@ class Arrival(Pollable):
         header = self._proxied
         if header is not None and header.destination:
             transport.say_host(header.destination, header.destination_port)
+
+    def _look_for_preface(self) -> None:
+        """In the clear it is its first bytes that tell HTTP/2 (RFC 9113 3.3): nothing of HTTP/1.1 begins with them."""
+        frontend, received = self._frontend, self._received
+        if frontend.tcp or not frontend.http2:
+            self._hand_over()
+        elif received.startswith(PREFACE) or not frontend.http1:
+            self._hand_over(http2=True)
+        elif received and not PREFACE.startswith(received):
+            self._hand_over()
 
     def _look_for_hello(self) -> None:
         frontend = self._frontend
@@ -334,15 +347,17 @@ class Arrival(Pollable):
         """What is spoken inside of TLS: HTTP, or what nobody here looks at."""
         frontend = self._frontend
         sessions, name = frontend.sessions, secured.server_name
+        # By ALPN; who says nothing of it speaks what was spoken before there was any, if anybody does here.
+        http2 = not frontend.tcp and (secured.protocol == "h2" or not (secured.protocol or frontend.http1))
         if sessions is None or frontend.tcp:
-            return self._arrivals.build(secured)
+            return self._arrivals.build(secured, http2=http2)
         way = sessions.find(name, self._address())
-        return self._arrivals.build(secured) if way is None else self._session(secured, name, way)
+        return self._arrivals.build(secured, http2=http2) if way is None else self._session(secured, name, way)
 
     def _session(self, secured: Secured | None, server_name: str, way: Way) -> StreamProtocol:
         return Session(self._frontend, secured, server_name, way, None if secured is not None else self._agreed)
 
-    def _hand_over(self, server_name: str = "", way: Way | None = None) -> None:
+    def _hand_over(self, server_name: str = "", way: Way | None = None, *, http2: bool = False) -> None:
         """Everything is known, and nothing is secured. `way`: where the name in the ClientHello leads, which stays as it is."""
         transport = self._transport = Transport(
             self._arrivals.poller, self._sock, self._peer, self._port_name, self._family
@@ -355,7 +370,9 @@ class Arrival(Pollable):
         agreed = self._agreed
         if agreed is not None:
             self._frontend.agreeing = True
-        protocol = self._arrivals.build(None, agreed) if way is None else self._session(None, server_name, way)
+        protocol = (
+            self._arrivals.build(None, agreed, http2=http2) if way is None else self._session(None, server_name, way)
+        )
         transport.take_over(protocol, received)
 
     @property

@@ -114,6 +114,9 @@ class Frontend:
         self.arrival_rules: ArrivalRules = ArrivalRules()
         self.serving: Serving | None = None
         self.tcp: bool = False
+        # Which versions of HTTP its clients may speak.
+        self.http1: bool = True
+        self.http2: bool = False
         self.sessions: SessionTable | None = None
         # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
         self.agreeing: bool = False

@@ -9,6 +9,7 @@ from mypy_extensions import mypyc_attr
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
@@ -81,16 +82,23 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     """HTTP/2 on one connection of a client."""
 
     __slots__ = (
-        "_begun", "_connection", "_decoder", "_drained", "_drained_due", "_flushing", "_found", "_frontend", "_glitches",
+        "_agreed", "_begun", "_connection", "_decoder", "_drained", "_drained_due", "_flushing", "_found", "_frontend", "_glitches",
         "_initial_window", "_kept", "_last", "_last_call", "_lead", "_leaving", "_line", "_out", "_out_bytes", "_over", "_reader", "_requests", "_reset",
         "_room", "_scheme", "_secured", "_sent", "_streams", "_uncredited", "_window", "requests",
     )  # fmt: skip
 
-    def __init__(self, frontend: Frontend, scheme: bytes = b"http", secured: Secured | None = None) -> None:
+    def __init__(
+        self,
+        frontend: Frontend,
+        scheme: bytes = b"http",
+        secured: Secured | None = None,
+        agreed: Agreed | None = None,
+    ) -> None:
         self.requests: int = 0
         self._frontend: Final = frontend
         self._scheme: Final = scheme
         self._secured: Final = secured
+        self._agreed: Final = agreed if secured is None else secured.agreed
         self._connection: Final = ClientConnection(frontend, self)
         self._reader: Final = FrameReader(of_client=True)
         self._decoder: Final = HpackDecoder()
@@ -213,7 +221,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """Begin the exchange of a request, or answer it."""
         frontend, connection, secured = self._frontend, self._connection, self._secured
         framing = head.fields.framing
-        stream.open(None if secured is None else secured.agreed, framing, ended=ended)
+        stream.open(self._agreed, framing, ended=ended)
         if secured is not None and not secured.serves_all(frontend.serving) and not self._serves(stream, head, secured):
             return
         route = frontend.straight
@@ -288,7 +296,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def _claim(self, head: RequestHead) -> Claim:
         connection = self._connection
         claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
-        claim.agreed = None if self._secured is None else self._secured.agreed
+        claim.agreed = self._agreed
         return claim
 
     def _answer(self, stream: Http2Stream, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
@@ -299,7 +307,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """Refuse what is no request. What is malformed is reset (RFC 9113 8.1.1), and costs its client as much as a reset of its own."""
         claim = Claim(self._connection.client.name).over(self._connection.client, self._connection.peer_port)
         claim.version = 20
-        claim.agreed = None if self._secured is None else self._secured.agreed
+        claim.agreed = self._agreed
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         stream.open(claim.agreed, -1, ended=ended)
         if bad.status == 400:

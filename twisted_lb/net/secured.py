@@ -76,6 +76,8 @@ class Secured:
         self.certificate: bytes = b""
         # And so is this, for logs and explanations.
         self.agreed: Agreed = Agreed("", "", server_name, told=told)
+        # What client and listener agree to speak (ALPN); empty where they have said nothing of it.
+        self.protocol: str = ""
         self._serving: Final = serving
         self._tls: Final = tls
 
@@ -86,6 +88,7 @@ class Secured:
             peer = self._serving.peer(tls)
         if peer is not None:
             self.certificate = peer.lines()
+        self.protocol = str(tls.selected_alpn_protocol() or "")
         cipher = tls.cipher()
         # A few texts for all connections: what is kept of requests refers to them.
         self.agreed = Agreed(

@@ -32,7 +32,7 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 """
 # The oldest version that each preset speaks.
 PRESETS: Final = {"intermediate": ssl.TLSVersion.TLSv1_2, "modern": ssl.TLSVersion.TLSv1_3}
-# HTTP/2 comes later.
+# What we speak with backends.
 PROTOCOLS: Final = ("http/1.1",)
 # A ticket costs 20 of a handshake's 270 microseconds; a second one would save a client that connects twice at once a tenth of one.
 _TICKETS: Final = 1
@@ -56,7 +56,8 @@ def context_of(policy: PolicySettings, certificates: Iterable[Certificate] = ())
     context.num_tickets = _TICKETS
     context.set_ciphers(policy.ciphers or ":".join(_INTERMEDIATE))
     # Of the context switched to it is this list that counts.
-    context.set_alpn_protocols(PROTOCOLS)
+    if policy.protocols:
+        context.set_alpn_protocols(policy.protocols)
     with memory_file(_FFDHE2048) as path:
         context.load_dh_params(path)
     context.verify_mode = _ASKS[policy.client_certificate]

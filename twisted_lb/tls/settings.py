@@ -12,7 +12,7 @@ from twisted_lb.tls.names import covered, normal
 class PolicySettings:
     """The settings of a TLS policy. `name` is what messages call it: the hosts that it is for, empty for all others; two that
     differ in that alone are the same. `ciphers` empty: the preset's. `client_ca` and `crl` are PEM. `client_certificate`: `off`,
-    `request` or `require`. `stale_at`: when the first of its revocation lists is past its next update, in seconds of the epoch.
+    `request` or `require`. `stale_at`: when the first of its revocation lists is past its next update, in seconds of the epoch. `protocols` are offered by ALPN, the preferred one first; empty: nothing is.
     """
 
     name: str = field(default="", compare=False)
@@ -23,6 +23,7 @@ class PolicySettings:
     crl: bytes = field(default=b"", repr=False)
     crl_file: str = field(default="", compare=False)
     stale_at: float = field(default=0.0, compare=False)
+    protocols: tuple[str, ...] = ("http/1.1",)
 
     @property
     def asks(self) -> bool:
