@@ -417,6 +417,28 @@ def test_chromium_shows_the_page(house, tmp_path):
     assert b"behind" in done.stdout, done.stderr[-2000:]
 
 
+# Much.
+
+GIB = 1 << 30
+
+
+@needs("curl")
+@pytest.mark.long
+@pytest.mark.parametrize("version", ["1.2", "1.3"])
+def test_two_gibibytes_go_either_way_in_constant_memory(house, version):
+    limits = ["--max-time", 300, f"--tlsv{version}", "--tls-max", version]
+    down = [*limits, "-o", "/dev/null", "-w", "%{http_code} %{size_download}", house.url(f"/?size={2 * GIB}")]
+    assert curl(house, house.url(f"/?size={MIB}")).returncode == 0
+    before_kib = house.balancer.memory_kib()
+    assert curl(house, *down).stdout == f"200 {2 * GIB}".encode()
+    file = house.folder / "large"
+    with file.open("wb") as sparse:
+        sparse.truncate(2 * GIB)
+    up = [*limits, "-T", file, "-o", "/dev/null", "-w", "%{http_code} %{size_upload}", house.url("/")]
+    assert curl(house, *up).stdout == f"200 {2 * GIB}".encode()
+    assert house.balancer.memory_kib() - before_kib < 8192
+
+
 # Reloads.
 
 RELOADS = 200
@@ -449,6 +471,64 @@ def test_no_handshake_and_no_kept_connection_notices_reloads_of_certificates(hou
 
     until(newest, "the last certificate is shown")
     assert len(shown) > RELOADS // 4, "hardly any reload was seen"
+    kept.close()
+
+
+class Guests(threading.Thread):
+    """Somebody who connects anew again and again, by turns with a session of before and without one."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__()
+        self.errors: list[str] = []
+        self.full = self.resumed = 0
+        self.enough = threading.Event()
+        self._house = house
+
+    def run(self) -> None:
+        context = self._house.context()
+        session = None
+        while not self.enough.is_set():
+            try:
+                for known in (None, session):
+                    with self._house.connect(context, known) as sock:
+                        assert ask(sock)[0] == 200
+                        self.full += not sock.session_reused
+                        self.resumed += sock.session_reused
+                        session = sock.session
+            except (OSError, AssertionError) as error:
+                self.errors.append(repr(error))
+            self.enough.wait(0.01)
+
+
+@pytest.mark.long
+def test_200_reloads_are_not_noticed_by_some_hundred_handshakes_a_second(house):
+    guests = [Guests(house) for _ in range(4)]
+    kept = house.connect(house.context())
+    for guest in guests:
+        guest.start()
+    try:
+        for number in range(RELOADS):
+            told = len(house.balancer.log)
+            good = number % 10 != 9
+            if good:
+                house.renew()
+            else:
+                house.replace(b"nonsense")
+            house.balancer.signal(signal.SIGHUP)
+            until(lambda told=told: "reload" in house.balancer.log[told:], "it is told")
+            assert ask(kept)[0] == 200
+    finally:
+        house.renew()
+        house.balancer.signal(signal.SIGHUP)
+        for guest in guests:
+            guest.enough.set()
+        for guest in guests:
+            guest.join()
+    assert [error for guest in guests for error in guest.errors] == []
+    full, resumed = sum(guest.full for guest in guests), sum(guest.resumed for guest in guests)
+    assert full + resumed > 2 * RELOADS
+    # Each has had no session to show at first, and each one that was shown was good.
+    assert full - resumed == 2 * len(guests)
     kept.close()
 
 
