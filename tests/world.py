@@ -32,6 +32,7 @@ from twisted_lb.net.clock import Clock
 from twisted_lb.net.dialer import Dialer
 from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.http2 import Http2
 from twisted_lb.net.names import Names
 from twisted_lb.net.poller import EpollPoller, Poller
 from twisted_lb.net.reactor_poller import ReactorPoller
@@ -435,7 +436,11 @@ class World:
         self._clients: list[Peer] = []
         self._site: Any = None
 
-    def _protocol(self, secured: Secured | None = None, agreed: Agreed | None = None) -> Http1 | Session:
+    def _protocol(
+        self, secured: Secured | None = None, agreed: Agreed | None = None, *, http2: bool = False
+    ) -> Http1 | Http2 | Session:
+        if http2:
+            return Http2(self.engine, self.scheme, secured, agreed)
         if self.engine.tcp:
             return Session(self.engine, secured, "" if secured is None else secured.server_name, agreed=agreed)
         return Http1(self.engine, b"http" if secured is None else b"https", secured, agreed)
