@@ -43,6 +43,8 @@ _POLICY = "that is policy here"
 _BOUND = "that is max_in_flight of a pool or backend here, and connections in [limits] for clients"
 _STICKY = f"that is [pools.{NAME}.affinity] here, flat [affinity], such as cookie = true"
 _RETRY = f"that is more_attempts in [pools.{NAME}.retry] here, flat [retry]"
+_CERTIFICATES = f"that is tls of [listeners.{NAME}] here, flat tls, and [pools.{NAME}.tls] where a backend speaks it"
+_PROXY = f'that is proxy_protocol = "require" of [listeners.{NAME}] here, flat [forwarding]'
 _SCRIPT = f"that is script in [pools.{NAME}.health_check] here, flat [health_check]"
 _ELSEWHERE: Mapping[str, str] = {
     "balance": _POLICY,
@@ -68,10 +70,19 @@ _ELSEWHERE: Mapping[str, str] = {
     "redis_check": _SCRIPT,
     "smtpchk": _SCRIPT,
     "tcp_check": _SCRIPT,
+    "accept_proxy": _PROXY,
+    "send_proxy_v2": 'that is send_proxy = "v2" of a pool here',
+    "crt": _CERTIFICATES,
+    "ssl": _CERTIFICATES,
+    "ssl_certificate": _CERTIFICATES,
+    "ssl_preread": "that is sni in [[routes]] here",
     "http_buffer_request": "that is buffer_request_bytes of a pool here",
     "proxy_buffering": "that is buffer_response_bytes of a pool here",
     "proxy_request_buffering": "that is buffer_request_bytes of a pool here",
 }
+
+# What HAProxy's `mode` may be.
+_PROTOCOLS = ("tcp", "http")
 
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
@@ -135,6 +146,8 @@ def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
     if _is_without_backends(error):
         return NO_BACKEND, ""
     if error["type"] == "extra_forbidden":
+        if error["loc"][-1] == "mode" and error["input"] in _PROTOCOLS:  # there is one of a unix socket too
+            return "unknown key", f"that is protocol of [listeners.{NAME}] here, flat protocol"
         return "unknown key", _advice(model, error["loc"], is_table=isinstance(error["input"], Mapping | list))
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])

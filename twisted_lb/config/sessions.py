@@ -34,11 +34,13 @@ _LISTENERS_OWN: Final = ("client_half_close", "client_max_age_s", "client_reques
 
 
 def is_of_sessions(route: RouteConfig, listeners: Mapping[str, ListenerRulesConfig]) -> bool:
-    """Whether a route is one of sessions, and not of requests: it goes by the name of the ClientHello, or its listeners carry TCP."""
+    """Whether a route is one of sessions, and not of requests: it goes by the name of the ClientHello, or its listeners carry TCP, which
+    are all that there are where it names none.
+    """
     if route.sni:
         return True
-    named = [listeners[one] for one in route.listeners if one in listeners]
-    return bool(named) and all(one.protocol == "tcp" for one in named)
+    own = [listeners[one] for one in route.listeners or listeners if one in listeners]
+    return bool(own) and all(one.protocol == "tcp" for one in own)
 
 
 def takes_sessions(route: RouteConfig, name: str, listeners: Mapping[str, ListenerRulesConfig]) -> bool:
@@ -99,7 +101,9 @@ def session_misfits(listeners: Mapping[str, ListenerRulesConfig], routes: Iterab
             continue
         if not is_of_sessions(route, listeners):
             continue
-        why = "nothing of HTTP is looked at where sni leads" if route.sni else f"the listener {tcp[0]} carries TCP"
+        why = "nothing of HTTP is looked at where sni leads"
+        if not route.sni:
+            why = f"the listener {tcp[0]} carries TCP" if tcp else "all listeners carry TCP"
         for key in _OF_REQUESTS:
             if getattr(route, key):
                 yield Misfit((*place, key), f"is of HTTP: {why}", about_key=True)
