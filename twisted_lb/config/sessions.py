@@ -1,11 +1,13 @@
 """Sessions: the connections that are carried as they are (TCP, TLS passthrough); which routes and pools are theirs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from twisted_lb.config.base import KeyPath, Model
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.limits import RouteTimeoutsConfig
 from twisted_lb.config.listeners import ListenerRulesConfig
+from twisted_lb.config.pools import QueueConfig
 from twisted_lb.config.references import Misfit
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
@@ -30,6 +32,8 @@ _POOLS_OF_REQUESTS: Final[tuple[tuple[str, ...], ...]] = (
     ("retry", "methods"),
     ("retry", "bad_statuses"),
 )
+# By what sessions are told from others.
+_KEYS: Final = ("client", "route")
 _LISTENERS_OWN: Final = ("client_half_close", "client_max_age_s", "client_requests", "error_pages", "acme_webroot")
 
 
@@ -143,6 +147,13 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
             yield (key,)
 
 
+def idle_flat_keys(said: Model, timeouts: Model) -> Iterator[tuple[str, ...]]:
+    """The flat keys of a route that are said and hold for requests alone, where what they are of carries TCP."""
+    yield from ((key,) for key in ("cost", "upgrades") if key in said.model_fields_set)
+    of_routes = timeouts.model_fields_set & set(RouteTimeoutsConfig.model_fields)
+    yield from (("timeouts", one) for one in sorted(of_routes - _TIMEOUTS))
+
+
 def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
     """The keys that a pool of sessions alone says, otherwise than nobody would, and that hold for requests alone."""
     for key in _POOLS_OF_REQUESTS:
@@ -157,6 +168,21 @@ def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
             yield key
 
 
-def keyed_otherwise(route: RouteConfig) -> bool:
-    """Whether a route says a `key` that sessions do not have: theirs is their client."""
-    return "key" in route.model_fields_set and route.key.source != "client"
+def keyed_otherwise(said: Model) -> Iterator[tuple[str | int, ...]]:
+    """The keys that a route, or flat keys, say of what sessions do not have: theirs is their client."""
+    keys: Mapping[str, Any] = {
+        key: getattr(said, key) for key in ("key", "rate_limits") if key in said.model_fields_set
+    }
+    if "key" in keys and keys["key"].source not in _KEYS:
+        yield ("key",)
+    for index, limit in enumerate(keys.get("rate_limits", ())):
+        if limit.key.source not in _KEYS:
+            yield ("rate_limits", index, "key")
+
+
+def queued_otherwise(queue: QueueConfig) -> Iterator[tuple[str, ...]]:
+    """The keys that the queue of a pool of sessions alone has of what they do not have."""
+    if queue.fair_by is not None and queue.fair_by.source not in _KEYS:
+        yield ("queue", "fair_by")
+    if queue.priority_by.header:
+        yield ("queue", "priority_by")
