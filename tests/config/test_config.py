@@ -369,6 +369,10 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
             '[listeners.a]\naddress = ":1"\naccept-proxy = true\n[pools.a]\nbackends = ["a:80"]',
             '3:1: listeners.a.accept-proxy: unknown key; that is proxy_protocol = "require" of [listeners.NAME] here, flat [forwarding]',
         ),
+        (
+            '[[routes]]\nhttps_only = 0\npool = "a"\n[pools.a]\nbackends = ["a:80"]',
+            "2:14: routes[0].https_only: should be true, false, or the port at which clients find https, such as 8443, not 0",
+        ),
         ('backends = ["a:80"]\nbalance = "leastconn"', "2:1: balance: unknown key; that is policy here"),
         (
             '[pools.a]\nbackends = ["a:80"]\nmaxconn = 4',

@@ -79,7 +79,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
     "key": ("path", {"header": "X-User"}),
-    "https_only": (True, True),
+    "https_only": (True, 8443),
     "hsts": ("max-age=1", "max-age=2"),
     "urgency": (1, 6),
     "repeatable": (["POST"], ["PATCH"]),
