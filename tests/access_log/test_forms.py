@@ -501,6 +501,7 @@ WHOLE = ToldByProxy(
     client_verified=True,
     aws_vpce_id="vpce-1",
     azure_pel_id="74565",
+    gcp_conn_id="123456",
 )
 
 
@@ -524,6 +525,7 @@ def test_json_says_what_a_balancer_in_front_has_told():
         "lb.proxy.client.verified": True,
         "lb.proxy.aws_vpce_id": "vpce-1",
         "lb.proxy.azure_pel_id": "74565",
+        "lb.proxy.gcp_conn_id": "123456",
     }
     said = json.loads(form.line(told_by(ToldByProxy(unique_id="x"))))
     assert [key for key in said if key.startswith(("tls.", "lb.proxy."))] == ["lb.proxy.unique_id"]
@@ -554,6 +556,7 @@ def test_a_template_says_what_a_balancer_in_front_has_told():
         "proxy_client_verified": "yes",
         "proxy_aws_vpce_id": "vpce-1",
         "proxy_azure_pel_id": "74565",
+        "proxy_gcp_conn_id": "123456",
     }
     assert form.line(told_by(None)).split() == [b"-"] * len(names)
     assert form.line(told_by(ToldByProxy(client_cn="bob"))).split()[6] == b"no"

@@ -199,10 +199,20 @@ def _tls(agreed: Agreed) -> str:
 
 def _told(told: ToldByProxy) -> str:
     """What a balancer in front has told of the connection."""
-    names = "unique_id", "authority", "alpn", "tls.version", "tls.cipher", "client.cn", "aws_vpce_id", "azure_pel_id"
+    names = (
+        "unique_id",
+        "authority",
+        "alpn",
+        "tls.version",
+        "tls.cipher",
+        "client.cn",
+        "aws_vpce_id",
+        "azure_pel_id",
+        "gcp_conn_id",
+    )
     values = (
         told.unique_id, told.authority, told.alpn, told.tls_version.removeprefix("TLSv"), told.tls_cipher, told.client_cn,
-        told.aws_vpce_id, told.azure_pel_id,
+        told.aws_vpce_id, told.azure_pel_id, told.gcp_conn_id,
     )  # fmt: skip
     said = "".join([f',"lb.proxy.{name}":{_text(value)}' for name, value in zip(names, values, strict=True) if value])
     verified = "true" if told.client_verified else "false"
