@@ -42,6 +42,15 @@ def test_a_route_that_names_no_listener_is_of_sessions_where_all_carry_tcp():
     assert ways(config) == {"db": ((), ()), "web": (("all",), ()), "safe": (("all",), ())}
 
 
+def test_a_route_that_ends_tls_is_for_listeners_that_can():
+    listeners = {"db": TCP, "safe": SAFE}
+    config = configured({"name": "ends", "sni": "a.b", "terminate_tls": True, "pool": "sql"}, listeners=listeners)
+    assert ways(config) == {"db": ((), ()), "safe": ((), ("ends",))}
+    with pytest.raises(ValidationError) as refused:
+        configured({"sni": "a.b", "terminate_tls": True, "pool": "sql"}, listeners={"db": TCP, "web": WEB})
+    assert "no listener has tls.certificates to end it with" in str(refused.value)
+
+
 def test_a_word_of_http_in_a_route_is_refused_where_all_listeners_carry_tcp():
     with pytest.raises(ValidationError) as refused:
         configured({"host": "a.b", "pool": "sql"}, listeners={"db": TCP})

@@ -81,6 +81,14 @@ _ELSEWHERE: Mapping[str, str] = {
     "proxy_request_buffering": "that is buffer_request_bytes of a pool here",
 }
 
+# The same by the table that it is in.
+_IN_TABLE: Mapping[tuple[str, str], str] = {
+    ("tls", "cert"): "that is certificates here",
+    ("tls", "key"): "a key is found in the file of its certificate, or beside it",
+    ("tls", "private_key"): "a key is found in the file of its certificate, or beside it",
+    ("listen", "address"): "that is interface and port here",
+}
+
 # What HAProxy's `mode` may be.
 _PROTOCOLS = ("tcp", "http")
 
@@ -190,6 +198,8 @@ def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
     if key == "key" and parents[:1] == ("pools",):  # in a file with names a flat one speaks of nobody
         return "it belongs into [[routes]]: a route knows what its requests are about"
+    if there_called := _IN_TABLE.get((str(parents[-1]) if parents else "", key)):
+        return there_called
     if elsewhere := _ELSEWHERE.get(key.lower().replace("-", "_")):
         return elsewhere
     if parents and not homes and key in keys(model):

@@ -48,12 +48,14 @@ def is_of_sessions(route: RouteConfig, listeners: Mapping[str, ListenerRulesConf
 
 
 def takes_sessions(route: RouteConfig, name: str, listeners: Mapping[str, ListenerRulesConfig]) -> bool:
-    """Whether a route is one of the sessions of the listener of this name."""
+    """Whether a route is one of the sessions of the listener of this name: one that ends TLS is for those alone that can."""
     listener = listeners[name]
     if not is_of_sessions(route, listeners):
         return False
     if route.listeners:
         return name in route.listeners
+    if route.terminate_tls and not listener.tls.certificates:
+        return False
     return listener.protocol == "tcp" or bool(listener.tls.certificates)
 
 
@@ -123,6 +125,8 @@ def session_misfits(listeners: Mapping[str, ListenerRulesConfig], routes: Iterab
 def _of_named(place: KeyPath, route: RouteConfig, listeners: Mapping[str, ListenerRulesConfig]) -> Iterator[Misfit]:
     """What is wrong with the listeners of a route by names of the ClientHello."""
     named = {one: listeners[one] for one in route.listeners if one in listeners}
+    if route.terminate_tls and not (named or any(one.tls.certificates for one in listeners.values())):
+        yield Misfit((*place, "terminate_tls"), "no listener has tls.certificates to end it with", about_key=True)
     for name, listener in named.items():
         if listener.protocol != "tcp" and not listener.tls.certificates:
             text = f"{name} speaks plain HTTP, and nobody says a name (SNI) there: it has no tls.certificates"
