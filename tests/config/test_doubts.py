@@ -147,6 +147,37 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
         "queue.priority_by: has no effect: the connections to this pool are carried as they are, and go by their client   [W73]",
     ),
     (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": "prefix"},
+        "policy: has nothing to go by: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": {"choose": "two", "load": "reported"}},
+        "policy: has nothing to go by: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "timeouts": {"handshake_s": 5, "head_s": 5, "tunnel_idle_s": 9}},
+        'timeouts.head_s: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "limits": {"connections": 5, "client_bytes_per_s": 500}},
+        'limits.client_bytes_per_s: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "timeouts": {"deadline_header": "X-Deadline"}},
+        'timeouts.deadline_header: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp", "default_pool": "app"}},
+            "pools": {"app": {"backends": ["a:80", "b:80"], "limits": {"head_bytes": 5000}}},
+        },
+        "pools.app.limits.head_bytes: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "max_in_flight": 3, "abandoned_s": 5},
+        "abandoned_s: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
         {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": "maglev", "key": {"header": "X-User"}},
         'key: has no effect: protocol = "tcp", and connections go by their client   [W73]',
     ),

@@ -233,6 +233,10 @@ def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
             for key in idle_keys_of_pool(config.pools.get(name, config)):
                 text = "has no effect: the connections to this pool are carried as they are"
                 yield Doubt("W73", (*_home(config.pools, "pools", name), *key), text)
+            for path, choice in _policies(config, name, pool).items():
+                if _needs_requests(choice):
+                    text = "has nothing to go by: the connections to this pool are carried as they are"
+                    yield Doubt("W73", path, text)
             for key in queued_otherwise(config.pools.get(name, config).queue):
                 text = "has no effect: the connections to this pool are carried as they are, and go by their client"
                 yield Doubt("W73", (*_home(config.pools, "pools", name), *key), text)
@@ -312,6 +316,14 @@ def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Itera
     if said and not any(isinstance(one, OwnChoice) for one in own.values()):
         path = home_of_choice(config, name, "policy_budget_us")
         yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
+
+
+def _needs_requests(choice: object) -> bool:
+    """Whether a policy goes by what requests or their answers say."""
+    if not isinstance(choice, str | PolicyTable):
+        return False
+    reported = isinstance(choice, PolicyTable) and choice.load == "reported"
+    return reported or isinstance(policy_for(choice, 0), PrefixPolicy)
 
 
 def _of_prefix(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:

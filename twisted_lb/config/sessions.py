@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from twisted_lb.config.base import KeyPath, Model
 from twisted_lb.config.health_check import HealthCheckConfig
-from twisted_lb.config.limits import RouteTimeoutsConfig
+from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig, RouteTimeoutsConfig
 from twisted_lb.config.listeners import ListenerRulesConfig
-from twisted_lb.config.pools import QueueConfig
+from twisted_lb.config.pools import PoolConfig, QueueConfig
 from twisted_lb.config.references import Misfit
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
@@ -29,11 +29,18 @@ _POOLS_OF_REQUESTS: Final[tuple[tuple[str, ...], ...]] = (
     ("affinity", "header"),
     ("affinity", "learn"),
     ("queue", "full_status"),
+    ("abandoned_s",),
     ("retry", "methods"),
+    ("retry", "retry_after_most_s"),
     ("retry", "bad_statuses"),
 )
 # By what sessions are told from others.
 _KEYS: Final = ("client", "route")
+# What holds for them too of the tables of a listener, with all that these have.
+_OF_LISTENERS: Final[tuple[tuple[str, type[Model], frozenset[str]], ...]] = (
+    ("timeouts", ClientTimeoutsConfig, frozenset(("handshake_s",))),
+    ("limits", ClientLimitsConfig, frozenset(("connections", "connections_per_client", "handshakes"))),
+)
 _LISTENERS_OWN: Final = ("client_half_close", "client_max_age_s", "client_requests", "error_pages", "acme_webroot")
 
 
@@ -140,6 +147,10 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
     """The keys that a route, or a listener, of sessions says and that hold for requests alone."""
     if of_listener:
         yield from ((key,) for key in _LISTENERS_OWN if key in said.model_fields_set)
+        for table, owner, of_sessions in _OF_LISTENERS:
+            given: Model = getattr(said, table)
+            own = given.model_fields_set & set(owner.model_fields)
+            yield from ((table, one) for one in sorted(own - of_sessions))
         return
     for key in said.model_fields_set:
         if key not in RouteRulesConfig.model_fields:
@@ -154,8 +165,9 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
 def idle_flat_keys(said: Model, timeouts: Model) -> Iterator[tuple[str, ...]]:
     """The flat keys of a route that are said and hold for requests alone, where what they are of carries TCP."""
     yield from ((key,) for key in ("cost", "upgrades") if key in said.model_fields_set)
-    of_routes = timeouts.model_fields_set & set(RouteTimeoutsConfig.model_fields)
-    yield from (("timeouts", one) for one in sorted(of_routes - _TIMEOUTS))
+    # Some are of clients too, and told of as their listener's.
+    of_routes = set(RouteTimeoutsConfig.model_fields) - set(ClientTimeoutsConfig.model_fields)
+    yield from (("timeouts", one) for one in sorted(timeouts.model_fields_set & of_routes - _TIMEOUTS))
 
 
 def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
@@ -170,6 +182,8 @@ def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
         usual = type(home).model_fields[last].get_default(call_default_factory=True)
         if getattr(home, last) != usual:
             yield key
+    if isinstance(said, PoolConfig):  # flat ones are their listener's too
+        yield from (("limits", one) for one in sorted(said.limits.model_fields_set))
 
 
 def keyed_otherwise(said: Model) -> Iterator[tuple[str | int, ...]]:
