@@ -8,7 +8,7 @@ from faults.climate import CHECK_INTERVAL_S, CHECK_TIMEOUT_S
 from faults.ledger import Member, Record
 from faults.naming import LONGEST_ANSWER_S
 from faults.reader import UNTIL_CLOSE
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, PUT, TOOK, Tape
 from faults.timing import LONG_S
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Membership:
     def _judge_left(self, member: Member, tape: Tape) -> None:
         """Whoever goes is left alone: idle connections are closed at once, the others when they are done."""
         assert member.until is not None
-        end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        end = tape.first(*ENDS)
         if end is not None and end.at < member.until.at:
             return
         idle = (

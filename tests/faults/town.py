@@ -15,6 +15,7 @@ from faults.mirroring import Mirroring
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.panicking import panicked, with_panic
+from faults.securing import Securing
 from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
 from faults.tempers import tempers
@@ -83,10 +84,12 @@ class Town:
         finish_half_closed = rng.random() < 0.3
         self.network.web = self.web = self.operator.web
         self._kernel = self.network.kernel = Kernel(self.clock, rng) if rng.random() < 0.75 else None
+        self.securing = Securing(seed, sockets=self._kernel is not None, web=self.web, named=self.naming.on)
         self.hours = Hours(seed, sockets=self._kernel is not None, web=self.web)
         self.wall = WallClock(self.clock)
         self.runtime = self._runtime()
         self.network.now = self.runtime.clock
+        self.securing.begin(self.network, self.runtime)
         self.poller = self.network.poller = cast(EpollPoller | None, self.runtime.poller)
         if self._kernel is not None:
             self._kernel.after = self.network.look_at_buffers
@@ -100,6 +103,7 @@ class Town:
             server.manners.treatments |= self.operator.treatments
             server.logins = self.operator.logins
             server.say_of_themselves(self.agents)
+            self.securing.serve(server)
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
@@ -120,6 +124,7 @@ class Town:
             client.eager = self.operator.bulky
             client.logins = self.operator.logins
             client.mark = self.line.mark
+            self.securing.dress(client)
 
     @property
     def foreign(self) -> bool:
@@ -141,11 +146,13 @@ class Town:
         if kernel is None:
             return with_dial(runtime_of(self.clock, self.network, now=now), self.wall, self.seed)
         poller = kernel.poller(now, self.clock.callLater, self._poller_lost)
+        greeting = self.network if self.securing.dials else None
         if self.hours.kind == "given":
-            return with_dial(runtime_of(self.clock, self.network, now=now, poller=poller), self.wall, self.seed)
+            made = runtime_of(self.clock, self.network, now=now, poller=poller)
+            return with_dial(made, self.wall, self.seed, None, greeting)
         self._reactor = Reactor(self.clock, self.wall, kernel)
         made = production_runtime(self.hours.kind, self._reactor, self.clock, self.wall, kernel)
-        return with_dial(made, self.wall, self.seed, self.network)
+        return with_dial(made, self.wall, self.seed, self.network, greeting)
 
     def _hold(self, held: bool) -> None:
         assert self._kernel is not None
@@ -155,16 +162,18 @@ class Town:
     def _build(self, config: LoadBalancerConfig) -> None:
         runtime = self.runtime
         self.balanced = Balanced(
-            self.mirroring.over(config),
+            self.configured(config),
             self.network,
             address=LB,
             hear=self._heard_event,
             observers=(self._heard_end,),
             runtime=runtime,
         )
-        self.mirroring.follow(self.balanced.data_plane.clusters)
+        self.follow()
         self.frontend = self.balanced.frontend
         self.listener = self.balanced.listener
+        if self.securing.arrives:
+            self.securing.arrivals(self.frontend, runtime, self.network)
         if self.web:
             self.listener.stop()
             site = site_of(self.frontend, self._reactor if self.hours.kind == "own" else self.clock)
@@ -176,6 +185,16 @@ class Town:
         self.members.begin(self.naming.specs() if self.naming.on else config.backends)
         self.generations = Generations(self.moment(), config)
         self.note_usable()
+
+    def configured(self, config: LoadBalancerConfig) -> LoadBalancerConfig:
+        """These settings, with all that no generation of them says."""
+        return self.securing.over(self.mirroring.over(config))
+
+    def follow(self) -> None:
+        """The balancer goes by another configuration."""
+        plane = self.balanced.data_plane
+        self.mirroring.follow(plane.clusters)
+        self.securing.follow(plane)
 
     @property
     def checked(self) -> bool:
