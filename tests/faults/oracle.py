@@ -13,6 +13,7 @@ from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.crowding import Crowding
 from faults.dates import Dates
+from faults.handshaking import Handshaking
 from faults.hedging import Hedging
 from faults.keeping import Keeping
 from faults.ledger import Change, Record
@@ -103,6 +104,7 @@ class Oracle:
         Hedging(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
+        Handshaking(self).judge()
 
     def idempotent(self, name: str) -> bool:
         """Whether a request may be repeated."""

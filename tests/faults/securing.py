@@ -1,14 +1,13 @@
-"""TLS and the PROXY protocol in a town: who speaks them, how handshakes go wrong, and the judge of what must follow."""
+"""TLS and the PROXY protocol in a town: who speaks them, and how handshakes go wrong."""
 
 import random
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faults.certificates import APP, RIGHT, WRONG, backend_context, client_context, folder
 from faults.clients import Client
 from faults.keylog import KEYS
 from faults.servers import Server, Serving
-from faults.tape import Tape, TownNetwork
+from faults.tape import TownNetwork
 from faults.tls_ends import Layer
 from tls_peers import TlsEnd
 
@@ -24,11 +23,7 @@ from twisted_lb.net.names import Names
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import DEFAULT
 
-if TYPE_CHECKING:
-    from faults.oracle import Oracle
-
 HANDSHAKE_S = 2.0
-LATE_S = 0.11
 # How handshakes go on the other side, beside what the network does to them.
 HOLDS = ["all", "half", "next"]
 
@@ -73,11 +68,12 @@ class Securing:
             keys["tls"] = TlsConfig(certificates=(folder().app,))
             keys["timeouts"] = config.timeouts.model_copy(update={"handshake_s": HANDSHAKE_S})
         if self.proxied:
-            keys["proxy_protocol"] = "require"
+            said = {"proxy_protocol": "require", "proxy_protocol_from": ("10.0.0.0/8",)}
+            keys["forwarding"] = config.forwarding.model_copy(update=said)
         if self.dials:
             tls = PoolTls(ca=folder().ca) if self.backends else None
-            said = {"tls": tls, "send_proxy": f"v{self.greets}" if self.greets else "off"}
-            pool = objects_of(config).pools[DEFAULT].model_copy(update=said)
+            greeted = {"tls": tls, "send_proxy": f"v{self.greets}" if self.greets else "off"}
+            pool = objects_of(config).pools[DEFAULT].model_copy(update=greeted)
             keys |= {"pools": {**config.pools, DEFAULT: pool}, "backends": ()}
         return config.model_copy(update=keys) if keys else config
 
@@ -131,8 +127,7 @@ class Securing:
         if self.clients:
             context = client_context(old=self._old)
             end = TlsEnd(context, name=APP, session=self._sessions.get(APP))
-        layer = Layer(client, end, header=header, holds=holds)
-        return layer
+        return Layer(client, end, header=header, holds=holds)
 
     # Backends.
 

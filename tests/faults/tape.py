@@ -83,6 +83,7 @@ class Tape:
         self.shows = RIGHT  # what its peer shows as a certificate
         self._tapes = tapes
         self.began = tapes.tick()
+        self.began_when = tapes.clock.seconds()
 
     def note(self, what: str, data: bytes = b"") -> None:
         entry = Entry(self._tapes.tick(), self._tapes.clock.seconds(), what, data)

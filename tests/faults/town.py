@@ -39,6 +39,7 @@ from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
 LB = "lb:8080"
+LB_ADDRESS = "10.6.0.1:8080"  # where backends are told of it, as an address
 START = 1000.0
 WALL_CLOCK = "wall clock"
 WAITED = (Outcome.TIMED_OUT, Outcome.CUT_SHORT)
@@ -85,6 +86,7 @@ class Town:
         self.network.web = self.web = self.operator.web
         self._kernel = self.network.kernel = Kernel(self.clock, rng) if rng.random() < 0.75 else None
         self.securing = Securing(seed, sockets=self._kernel is not None, web=self.web, named=self.naming.on)
+        self.address = LB_ADDRESS if self.securing.greets else LB
         self.hours = Hours(seed, sockets=self._kernel is not None, web=self.web)
         self.wall = WallClock(self.clock)
         self.runtime = self._runtime()
@@ -137,7 +139,7 @@ class Town:
         return Server(self.network, address, self.rng, lambda text: self.note(address, text))
 
     def _client(self, name: str) -> Client:
-        return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
+        return Client(self.network, self.address, name, self.rng, lambda text: self.note(name, text))
 
     def _runtime(self) -> Runtime:
         """Time and sockets: a test's, or production's."""
@@ -164,7 +166,7 @@ class Town:
         self.balanced = Balanced(
             self.configured(config),
             self.network,
-            address=LB,
+            address=self.address,
             hear=self._heard_event,
             observers=(self._heard_end,),
             runtime=runtime,
@@ -177,7 +179,7 @@ class Town:
         if self.web:
             self.listener.stop()
             site = site_of(self.frontend, self._reactor if self.hours.kind == "own" else self.clock)
-            self.listener = self.network.listen(LB, lambda: site.buildProtocol(None))
+            self.listener = self.network.listen(self.address, lambda: site.buildProtocol(None))
         self.cluster = self.balanced.cluster
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
@@ -462,6 +464,7 @@ class Town:
             clients=len(self.frontend.clients),
             inside=self.frontend.gate.open,
             in_flight=sum(member.record.in_flight for member in self.members.all),
+            handshakes=self.frontend.handshakes.open + self.frontend.handshakes.waiting,
             busy_connections=self.cluster.open - self.cluster.idle,
             held=self.runtime.memory.taken,
             wait_to_be_held=self.runtime.memory.waiting,
