@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from faults.keylog import KEYS
 
-# The host that clients name, and those of all backends that a town may have.
-APP = "app"
+# The host that clients name (SNI), and those of all backends that a town may have. A ticket says it, beside numbers of random length, all of it
+# encrypted in blocks of 16 bytes: by its length all tickets are of one.
+APP = "app.example"
 BACKENDS = tuple("abcdefghijklmnopqrstuvwxyz")
 # What a backend may show: what it should, or what nobody may believe.
 RIGHT = "right"

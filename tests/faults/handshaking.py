@@ -32,7 +32,7 @@ class Handshaking:
             return
         for tape in network.tapes.all:
             self._judge_wire(tape)
-        if town.securing.clients:
+        if town.securing.arrives:
             for tape in town.client_tapes:
                 self._judge_arrival(tape)
             self._count()
@@ -57,7 +57,7 @@ class Handshaking:
     # Clients.
 
     def _judge_arrival(self, tape: Tape) -> None:
-        if tape.first("heard finished"):
+        if self._has_arrived(tape):
             return
         said, heard = tape.first(*SAID), tape.first(*HEARD)
         if tape.first("said alert"):
@@ -72,6 +72,9 @@ class Handshaking:
         most = HANDSHAKE_S + LATE_S + self._town.process.lost_s(tape.began_when, until)
         if until - tape.began_when > most:
             self.complain(f"{tape} was waited for {until - tape.began_when} s in its handshake")
+
+    def _has_arrived(self, tape: Tape) -> bool:
+        return tape.first("heard finished" if self._town.securing.clients else "heard header") is not None
 
     def _count(self) -> None:
         """What is counted of handshakes is what the tapes show."""

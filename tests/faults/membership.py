@@ -95,6 +95,8 @@ class Membership:
             tape in member.begun and tape not in member.busy and self._oracle.backends.readers[tape][1].tunnel is None
         )
         due = member.until.when if idle else self._done_at(tape)
+        if due is not None and tape.good_bye_waited(due):
+            return
         if due is not None and (end is None or end.when > due + self._lost_s(due, end.when) + AT_ONCE_S):
             self.complain(f"{tape} to {member}, which is gone, is kept until {None if end is None else end.when}")
 

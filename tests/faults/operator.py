@@ -293,7 +293,9 @@ def _unlike(specs: list[BackendSpec], one: BackendSpec) -> list[BackendSpec]:
 
 
 def _idle(tape: Tape) -> bool:
-    """Whether all that the client of this connection asked was answered, and has left."""
+    """Whether all that the client of this connection asked was answered, and has left; who is on the way to us is not idle."""
+    if not tape.arrived:
+        return False
     if tape.end is None or not tape.end.connected or tape.first(*ENDS):
         return False
     if tape.end.unsent or tape.outgoing.queued or tape.incoming.bytes:

@@ -66,6 +66,7 @@ class Securing:
         keys: dict[str, Any] = {}
         if self.clients:
             keys["tls"] = TlsConfig(certificates=(folder().app,))
+        if self.arrives:
             keys["timeouts"] = config.timeouts.model_copy(update={"handshake_s": HANDSHAKE_S})
         if self.proxied:
             said = {"proxy_protocol": "require", "proxy_protocol_from": ("10.0.0.0/8",)}

@@ -101,6 +101,19 @@ class Tape:
         """Whether the handshake of TLS is over."""
         return self.shaken == 2
 
+    @property
+    def arrived(self) -> bool:
+        """Whether all has come that comes before a first request."""
+        wire = self.wire
+        return wire is None or (self.up if wire.tls else bool(wire.from_client.header))
+
+    def good_bye_waited(self, since: float) -> bool:
+        """Whether all that kept a connection open from then on was that there was no room for a close_notify."""
+        out = self.outgoing
+        end = self.first(*SAID)
+        waited = out.good_bye_when >= since and any(since <= when <= since + ROUNDED_S for when in out.short)
+        return waited and end is not None and end.when == out.good_bye_when
+
     def unheard(self, now: float) -> bool:
         """Whether bytes are here, and have been, that were not read."""
         return bool(self.incoming.bytes) and self.incoming.landed_when < now
@@ -157,15 +170,19 @@ class TapedPipe(FaultyPipe):
     way: Direction | None = None  # what is read of it where it is not plain text
     held_at = (0.0, 0)  # when it was cut, and how many bytes were on their way then
     landed_when = 0.0  # when the last bytes arrived
+    good_bye_when = -1.0  # when the last byte of a close_notify was put, or taken
     said = ""  # how the balancer has ended it, be it after the network has torn it
 
     def __init__(self, *words: Any) -> None:
         super().__init__(*words)
         self._seen: deque[Seen] = deque()  # what has landed and was not taken
         self._taken = 0
+        self.short: list[float] = []  # when it has not taken all that it was given
 
     def put(self, data: bytes | bytearray) -> int:
         taken = super().put(data)
+        if taken < len(data):
+            self.short.append(self._clock.seconds())
         if taken and self.tape is not None and self.outwards:
             if self.way is None:
                 self.tape.note(PUT, bytes(data[:taken]))
@@ -196,7 +213,9 @@ class TapedPipe(FaultyPipe):
         assert self.tape is not None
         if seen.what == DATA:
             self.tape.note(what, seen.data)
-        elif seen.what != GOOD_BYE:
+        elif seen.what == GOOD_BYE:
+            self.good_bye_when = self._clock.seconds()
+        else:
             self.tape.note(f"{how} {NOTES[seen.what]}", seen.data)
             if seen.what == SHAKEN:
                 self.tape.shaken += 1
