@@ -105,9 +105,9 @@ _MCP_SESSION: Final = "mcp-session-id"
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
+TLS_FILES: Final = "files of tls"
 _HTTPS_PORT: Final = 443
 _PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
-TLS_FILES: Final = "files of tls"
 _PLAIN_ARRIVAL: Final = ArrivalRules()
 
 ANYTHING = RouteMatch()
