@@ -78,6 +78,7 @@ def test_what_a_balancer_in_front_has_told_is_told_field_by_field_and_in_words(h
         "client_verified": False,
         "aws_vpce_id": "",
         "azure_pel_id": "",
+        "gcp_conn_id": "",
     }
     assert list(answer["proxy"]) == list(SHAPES["ToldByProxy"]["properties"])
 

@@ -64,6 +64,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("policy_budget_us", 700, lambda p: p.config.pools[DEFAULT].policy_budget_us, None),
     ("close_when_down", True, lambda p: p.settings.close_when_down, None),
     ("leave_backups", True, lambda p: p.settings.leave_backups, None),
+    ("send_proxy", "v2", lambda p: p.pool.proxy, 2),
     ("max_in_flight", 12, lambda p: p.settings.max_in_flight, None),
     ("profile", "wsgi", lambda p: p.config.pools[DEFAULT].profile, None),
     ("abandoned_s", 30.5, lambda p: p.settings.abandoned_s, None),

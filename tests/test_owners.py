@@ -52,6 +52,8 @@ PARTS = {
         "twisted_lb/sim/visits.py": "of a simulated exchange",
         "twisted_lb/net/session.py": "of a session",
     },
+    "twisted_lb.net.http2.Http2": {"twisted_lb/data_plane.py": "behind a listener"},
+    "twisted_lb.net.http2_stream.Http2Stream": {"twisted_lb/net/http2.py": "of a client's connection"},
     "twisted_lb.net.http1.Http1": {
         "twisted_lb/data_plane.py": "behind a listener",
         "twisted_lb/testing/balanced.py": "behind a network in memory",
@@ -148,7 +150,16 @@ BY_HAND = {
 # Who reads the rules of which owner.
 READERS = {
     "ArrivalRules": {"Arrival", "Arrivals"},
-    "ClientRules": {"BalancedReverseProxyResource", "ClientConnection", "Frontend", "Http1", "_Life", "_RequestClient"},
+    "ClientRules": {
+        "BalancedReverseProxyResource",
+        "ClientConnection",
+        "Frontend",
+        "Http1",
+        "Http2",
+        "Http2Stream",
+        "_Life",
+        "_RequestClient",
+    },
     "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "Session", "answer_for"},
     "UpstreamRules": {"Cluster", "Upstream"},
 }

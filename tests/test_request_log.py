@@ -171,6 +171,18 @@ def test_an_answer_cut_short_keeps_its_status(said):
     assert said.lines[0].startswith("127.0.0.1 GET /x?y 200 CUT_SHORT backend=a:80 attempts=1 id=-: a:80 CUT_SHORT ")
 
 
+def test_a_session_has_no_status_whoever_ended_it(said):
+    for outcome in (Outcome.CUT_SHORT, Outcome.CLIENT_GONE):
+        record = Record(0.0)
+        record.method, record.scheme, record.client, record.ended_by = b"TCP", b"tcp", "127.0.0.1", outcome
+        record.ended_at = 1.0
+        log_request(record)
+    assert said.lines == [
+        "127.0.0.1 TCP - - CUT_SHORT backend=- attempts=0 id=-",
+        "127.0.0.1 TCP - - CLIENT_GONE backend=- attempts=0 id=-",
+    ]
+
+
 def test_a_client_that_left_is_a_499_but_nothing_that_went_wrong(said):
     for requests in ("none", "brief", "failed"):
         with world(requests, names=("a:80",)) as one:
@@ -328,7 +340,7 @@ def test_whatever_stands_in_a_record_it_is_one_line(said):
     [line] = said.lines
     assert line.isprintable()
     assert "\n" not in line
-    assert line == r"10.0.0.1\n10.0.0.2_x \x9bA /_\r\n 0 - backend=- attempts=0 id=ÿ: what\u2028says \x1b[1m"
+    assert line == r"10.0.0.1\n10.0.0.2_x \x9bA /_\r\n - - backend=- attempts=0 id=ÿ: what\u2028says \x1b[1m"
 
 
 def test_the_peer_is_known_beside_the_client(build, events):

@@ -112,6 +112,7 @@ def _told(told: ToldByProxy) -> Json:
         "client_verified": told.client_verified,
         "aws_vpce_id": told.aws_vpce_id,
         "azure_pel_id": told.azure_pel_id,
+        "gcp_conn_id": told.gcp_conn_id,
     }
 
 

@@ -105,8 +105,9 @@ _MCP_SESSION: Final = "mcp-session-id"
 # Among what a route is made of: what it takes from its pools.
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
-_PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
 TLS_FILES: Final = "files of tls"
+_HTTPS_PORT: Final = 443
+_PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
 _PLAIN_ARRIVAL: Final = ArrivalRules()
 
 ANYTHING = RouteMatch()
@@ -772,7 +773,7 @@ def _route_rules(
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
         hsts=config.hsts.encode("ascii"),
-        https_only=config.https_only,
+        https_port=_HTTPS_PORT if config.https_only is True else int(config.https_only),
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),

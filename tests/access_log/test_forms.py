@@ -73,6 +73,27 @@ def test_a_client_that_left_has_the_number_of_nginx(build):
     assert b'"GET / HTTP/1.1" 499 0 ' in house.balanced.log_lines[0]
 
 
+def test_who_was_told_no_status_has_none_in_combined_and_in_templates():
+    record = Record(0.0)
+    record.ended_at = 0.5
+    record.method, record.target, record.version = b"GET", b"/", 11
+    record.ended_by = Outcome.CANCELLED
+    assert b'"GET / HTTP/1.1" - 0 ' in form_of("combined", around()).line(record)
+    assert form_of("{method} {status}", around()).line(record) == b"GET -\n"
+
+
+def test_a_session_has_neither_a_status_nor_a_path():
+    record = Record(0.0)
+    record.ended_at = 0.5
+    record.method, record.scheme, record.ended_by = b"TCP", b"tcp", Outcome.CLIENT_GONE
+    record.target = record.host = b"git.example.com"
+    assert b'"TCP git.example.com" - 0 ' in form_of("combined", around()).line(record)
+    assert form_of("{status}", around()).line(record) == b"-\n"
+    said = json.loads(form_of("json", around()).line(record))
+    assert "url.path" not in said
+    assert said["server.address"] == "git.example.com"
+
+
 def test_json_of_a_plain_request(build):
     said = json.loads(logged(build, "json"))
     assert said.pop("client.port") > 0
@@ -357,7 +378,7 @@ def test_combined_has_as_many_fields_as_it_is_to_have(record):
     line = form_of("combined", around()).line(record)
     assert is_one_line(line)
     assert re.fullmatch(
-        rb'192\.0\.2\.1 - - \[[^]]+\] "(?:[^"\\]|\\x[0-9A-F]{2})*" \d+ 0 "(?:[^"\\]|\\x[0-9A-F]{2})*" '
+        rb'192\.0\.2\.1 - - \[[^]]+\] "(?:[^"\\]|\\x[0-9A-F]{2})*" (?:\d+|-) 0 "(?:[^"\\]|\\x[0-9A-F]{2})*" '
         rb'"(?:[^"\\]|\\x[0-9A-F]{2})*" 500000\n',
         line,
     )
@@ -480,6 +501,7 @@ WHOLE = ToldByProxy(
     client_verified=True,
     aws_vpce_id="vpce-1",
     azure_pel_id="74565",
+    gcp_conn_id="123456",
 )
 
 
@@ -503,6 +525,7 @@ def test_json_says_what_a_balancer_in_front_has_told():
         "lb.proxy.client.verified": True,
         "lb.proxy.aws_vpce_id": "vpce-1",
         "lb.proxy.azure_pel_id": "74565",
+        "lb.proxy.gcp_conn_id": "123456",
     }
     said = json.loads(form.line(told_by(ToldByProxy(unique_id="x"))))
     assert [key for key in said if key.startswith(("tls.", "lb.proxy."))] == ["lb.proxy.unique_id"]
@@ -533,6 +556,7 @@ def test_a_template_says_what_a_balancer_in_front_has_told():
         "proxy_client_verified": "yes",
         "proxy_aws_vpce_id": "vpce-1",
         "proxy_azure_pel_id": "74565",
+        "proxy_gcp_conn_id": "123456",
     }
     assert form.line(told_by(None)).split() == [b"-"] * len(names)
     assert form.line(told_by(ToldByProxy(client_cn="bob"))).split()[6] == b"no"

@@ -361,6 +361,26 @@ def test_a_table_says_what_is_made_of_its_name(tmp_path: Path) -> None:
             "3:1: limits.interval_s: unknown key; it belongs into [health_check] or [tcp_keepalive]",
         ),
         ('backends = ["a:80"]\nxyzzy = 1', "2:1: xyzzy: unknown key"),
+        (
+            '[listeners.a]\naddress = ":1"\nmode = "tcp"\n[pools.a]\nbackends = ["a:80"]',
+            "3:1: listeners.a.mode: unknown key; that is protocol of [listeners.NAME] here, flat protocol",
+        ),
+        (
+            '[listeners.a]\naddress = ":1"\naccept-proxy = true\n[pools.a]\nbackends = ["a:80"]',
+            '3:1: listeners.a.accept-proxy: unknown key; that is proxy_protocol = "require" of [listeners.NAME] here, flat [forwarding]',
+        ),
+        (
+            '[listeners.a]\naddress = ":1"\ntls = { key = "a.key" }\n[pools.a]\nbackends = ["a:80"]',
+            "3:9: listeners.a.tls.key: unknown key; a key is found in the file of its certificate, or beside it",
+        ),
+        (
+            'backends = ["a:80"]\n[listen]\naddress = ":1"',
+            "3:1: listen.address: unknown key; that is interface and port here",
+        ),
+        (
+            '[[routes]]\nhttps_only = 0\npool = "a"\n[pools.a]\nbackends = ["a:80"]',
+            "2:14: routes[0].https_only: should be true, false, or the port at which clients find https, such as 8443, not 0",
+        ),
         ('backends = ["a:80"]\nbalance = "leastconn"', "2:1: balance: unknown key; that is policy here"),
         (
             '[pools.a]\nbackends = ["a:80"]\nmaxconn = 4',

@@ -127,6 +127,67 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     (
         {
             "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
+            "pools": APP,
+            "routes": [
+                {
+                    "listeners": "db",
+                    "pool": "app",
+                    "rate_limits": [{"per_s": 1}, {"per_s": 1, "key": {"header": "X-User"}}],
+                }
+            ],
+        },
+        "routes[0].rate_limits[1].key: has no effect: its connections are carried as they are, and go by their client   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "max_in_flight": 1, "queue": {"fair_by": {"header": "X-User"}}},
+        "queue.fair_by: has no effect: the connections to this pool are carried as they are, and go by their client   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "max_in_flight": 1, "queue": {"priority_by": {"header": "Priority"}}},
+        "queue.priority_by: has no effect: the connections to this pool are carried as they are, and go by their client   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": "prefix"},
+        "policy: has nothing to go by: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": {"choose": "two", "load": "reported"}},
+        "policy: has nothing to go by: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "timeouts": {"handshake_s": 5, "head_s": 5, "tunnel_idle_s": 9}},
+        'timeouts.head_s: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "limits": {"connections": 5, "client_bytes_per_s": 500}},
+        'limits.client_bytes_per_s: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "timeouts": {"deadline_header": "X-Deadline"}},
+        'timeouts.deadline_header: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp", "default_pool": "app"}},
+            "pools": {"app": {"backends": ["a:80", "b:80"], "limits": {"head_bytes": 5000}}},
+        },
+        "pools.app.limits.head_bytes: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "max_in_flight": 3, "abandoned_s": 5},
+        "abandoned_s: has no effect: the connections to this pool are carried as they are   [W73]",
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80", "b:80"], "policy": "maglev", "key": {"header": "X-User"}},
+        'key: has no effect: protocol = "tcp", and connections go by their client   [W73]',
+    ),
+    (
+        {"protocol": "tcp", "backends": ["a:80"], "timeouts": {"tunnel_idle_s": 60, "response_idle_s": 5}},
+        'timeouts.response_idle_s: has no effect: protocol = "tcp"   [W73]',
+    ),
+    (
+        {
+            "listeners": {"db": {"address": ":1", "protocol": "tcp"}},
             "pools": {"app": {"backends": ["a:5432"], "tls": {"ca": "ca.pem"}}},
             "routes": [{"sni": "a.b", "pool": "app"}],
         },

@@ -79,7 +79,7 @@ ROUTE: dict[str, tuple[Any, Any]] = {
     "set_response_headers": ({"X-A": "1"}, {"X-A": "2"}),
     "remove_response_headers": (["X-A"], ["X-B"]),
     "key": ("path", {"header": "X-User"}),
-    "https_only": (True, True),
+    "https_only": (True, 8443),
     "hsts": ("max-age=1", "max-age=2"),
     "urgency": (1, 6),
     "repeatable": (["POST"], ["PATCH"]),
@@ -138,6 +138,7 @@ POOL: dict[str, tuple[Any, Any]] = {
     "buffer_response_bytes": (5000, 6000),
     "close_when_down": (True, True),
     "leave_backups": (True, True),
+    "send_proxy": ("v1", "v2"),
     "policy_budget_us": (600, 700),
     "shadow.policy": ("least", "p2c"),
     "resolve": ("first", "first"),
@@ -212,7 +213,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "mirror", "send_proxy", "targets", "tls"},
+    "pool": {"backends", "mirror", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "sni", "terminate_tls", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

@@ -34,6 +34,29 @@ def test_a_route_of_a_listener_that_carries_tcp_is_of_sessions():
     assert ways(config) == {"db": ((), ("here",)), "web": ((), ()), "safe": ((), ())}
 
 
+def test_a_route_that_names_no_listener_is_of_sessions_where_all_carry_tcp():
+    listeners = {"db": TCP, "cache": {"address": ":4", "protocol": "tcp"}}
+    config = configured({"name": "here", "clients": "10.0.0.0/8", "pool": "sql"}, listeners=listeners)
+    assert ways(config) == {"db": ((), ("here",)), "cache": ((), ("here",))}
+    config = configured({"name": "all", "clients": "10.0.0.0/8", "pool": "app"})
+    assert ways(config) == {"db": ((), ()), "web": (("all",), ()), "safe": (("all",), ())}
+
+
+def test_a_route_that_ends_tls_is_for_listeners_that_can():
+    listeners = {"db": TCP, "safe": SAFE}
+    config = configured({"name": "ends", "sni": "a.b", "terminate_tls": True, "pool": "sql"}, listeners=listeners)
+    assert ways(config) == {"db": ((), ()), "safe": ((), ("ends",))}
+    with pytest.raises(ValidationError) as refused:
+        configured({"sni": "a.b", "terminate_tls": True, "pool": "sql"}, listeners={"db": TCP, "web": WEB})
+    assert "no listener has tls.certificates to end it with" in str(refused.value)
+
+
+def test_a_word_of_http_in_a_route_is_refused_where_all_listeners_carry_tcp():
+    with pytest.raises(ValidationError) as refused:
+        configured({"host": "a.b", "pool": "sql"}, listeners={"db": TCP})
+    assert "is of HTTP: all listeners carry TCP" in str(refused.value)
+
+
 def test_the_listeners_of_a_route_are_those_that_it_names():
     config = configured({"name": "sql", "sni": "db.example.com", "listeners": "safe", "pool": "sql"})
     assert ways(config) == {"db": ((), ()), "web": ((), ()), "safe": ((), ("sql",))}

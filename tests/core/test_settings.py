@@ -127,6 +127,13 @@ def limited(pool, now=0.0, **limits):
     pool.update([replace(one, limit=limits.get(one.name[0], one.limit)) for one in found], now)
 
 
+def test_a_limit_of_its_own_that_is_its_pool_s_is_no_news():
+    pool, told = make_pool("a:1", "b:1", max_in_flight=2)
+    limited(pool, a=2)
+    assert told == []
+    assert [one.own_limit for one in pool.backends.values()] == [2, None]
+
+
 def test_a_limit_of_its_own_wins_over_that_of_the_pool_in_both_directions():
     pool, told = make_pool("a:1", "b:1", "c:1", max_in_flight=2)
     limited(pool, a=1, b=3)

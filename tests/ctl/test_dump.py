@@ -247,6 +247,7 @@ def test_certificates_and_their_clients_are_anonymous_and_stay_the_same_everywhe
         "client_verified": True,
         "aws_vpce_id": "vpce-08d2bf15",
         "azure_pel_id": "",
+        "gcp_conn_id": "",
     }
     api.answers["GET /v1/explain"] = {"requests": [RETRIED | {"tls": agreed, "proxy": proxy}]}
     metric = (

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from faults.reader import Message, Reader
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Check, Entry
+from faults.tape import ENDS, TOOK, Check, Entry
 
 from twisted_lb.config import LoadBalancerConfig
 
@@ -232,7 +232,7 @@ class Agreeing:
             entry = check.tape.entry_of(TOOK, answer.head_ends_at - 1 + more)
             if self._town.agents.kind == "body" and line is None:
                 entry = None
-        entry = entry or check.tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        entry = entry or check.tape.first(*ENDS)
         return None if entry is None else (entry.at, entry.when)
 
 

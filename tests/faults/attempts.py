@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from faults.ledger import Member, Record
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both
-from faults.tape import HEARD_RST, PUT, SAID_FIN, TOOK, Dialled, Entry, Tape
+from faults.tape import HEARD_FIN, PUT, SAID_FIN, TOOK, Dialled, Entry, Tape
 from faults.town import Town
 
 from twisted_lb.core.backend import Backend
@@ -87,7 +87,7 @@ class Backends:
             else:
                 asked, answered = before
         if end is not None and (given_up is None or end.at < given_up.at):
-            answered.end(reset=end.what == HEARD_RST)
+            answered.end(reset=end.what != HEARD_FIN)
         self.readers[tape] = asked, answered
         if asked.broken:
             self._complain(f"{tape} was sent what is no request: {asked.broken}")

@@ -8,6 +8,7 @@ from faults.actor import Actor, Story
 from faults.marks import PLAIN, Mark
 from faults.pattern import in_chunks, in_pieces, pattern, size
 from faults.reader import Reader
+from faults.tls_ends import Layer
 from twisted.python.failure import Failure
 
 from twisted_lb.testing import MemoryNetwork, MemoryTransport
@@ -107,11 +108,15 @@ class Client(Actor):
         self._resting = False
         self._network = network
         self._address = address
-        self.transport: MemoryTransport | None = None
+        self.transport: MemoryTransport | Layer | None = None
+        self.shown = self.host  # the address that the balancer is to know it by
+        self.behind: Callable[[Client], Layer | Client] = lambda client: client  # what its transport is given to
 
     def connect(self) -> None:
+        protocol = self.behind(self)
         try:
-            self.transport = self._network.connect(self._address, self, self.host)
+            raw = self._network.connect(self._address, protocol, self.host)  # type: ignore[arg-type]
+            self.transport = raw if protocol is self else protocol  # type: ignore[assignment]
         except ConnectionRefusedError:
             self.left = "refused"
             self._note("is refused")
@@ -120,7 +125,7 @@ class Client(Actor):
 
     # The protocol.
 
-    def makeConnection(self, transport: MemoryTransport) -> None:
+    def makeConnection(self, transport: MemoryTransport | Layer) -> None:
         self.transport = transport
 
     def dataReceived(self, data: bytes) -> None:
@@ -140,6 +145,12 @@ class Client(Actor):
     def readConnectionLost(self) -> None:
         self.ended = True
         self._reader.end()
+        self.look()
+
+    def readConnectionCut(self) -> None:
+        """What came ended without a good-bye: it may have been cut there (TLS)."""
+        self.ended = True
+        self._reader.end(reset=True)
         self.look()
 
     def connectionLost(self, reason: Failure) -> None:

@@ -45,10 +45,14 @@ class Connects:
         """What the balancer makes of a trouble there, and what it should."""
         if detail == STAYS_FULL:
             return outcome_of(errno.EAGAIN, unix=True, reached=address in self.reached), "BACKLOG_FULL"
+        code, meant = self.error(address, trouble)
+        return outcome_of(code, unix=False, reached=address in self.reached), meant
+
+    def error(self, address: Address, trouble: Outcome) -> tuple[int, str]:
+        """How the kernel says a trouble there, and what the balancer should make of it."""
         code = self._rng.choice(ERRNOS[trouble.name])
         known = address in self.reached
-        meant = "REFUSED" if trouble is Outcome.NO_PORT and not known else trouble.name
-        return outcome_of(code, unix=False, reached=known), meant
+        return code, "REFUSED" if trouble is Outcome.NO_PORT and not known else trouble.name
 
     def meets_full_backlog(self) -> bool:
         return self._rng.random() < self.full_share

@@ -6,7 +6,7 @@ from faults.attempts import Attempt, begun, name_of
 from faults.clients import Client
 from faults.ledger import Record
 from faults.reader import UNTIL_CLOSE, Message, Reader, read_both, second_opinion
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Entry, Tape
+from faults.tape import HEARD, HEARD_RST, PUT, SAID, SAID_FIN, SAID_RST, TOOK, Entry, Tape
 from faults.tunnel import judge_tunnel, said_good_bye
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ class Conversation:
         self._client = client
         self._tape = tape
         self._raw = tape.all(PUT)
-        self._said = tape.first(SAID_FIN, SAID_RST)
+        self._said = tape.first(*SAID)
         self._asked, self._answers = read_both(tape.all(TOOK), self._raw)
         if self._said is not None:
-            self._answers.end(reset=self._said.what == SAID_RST or (self.follows and tape.left_by_peer is not None))
+            self._answers.end(reset=self._said.what != SAID_FIN or (self.follows and tape.left_by_peer is not None))
 
     @property
     def both(self) -> tuple[Tape, Reader, Reader]:
@@ -129,7 +129,7 @@ class Conversation:
         ends = [(record.at, record.when) for record in self._records if self._taken_back(record)]
         ends += [] if ended is None else [(ended.at, ended.when)]
         return any(
-            entry.what in (SAID_FIN, SAID_RST) and entry.at > at and entry.when == when
+            entry.what in SAID and entry.at > at and entry.when == when
             for entry in self._tape.entries
             for at, when in ends
         )
@@ -295,7 +295,7 @@ class Conversation:
     def _judge_end(self, name: str, request: Message, answer: Message, record: Record, attempts: list[Attempt]) -> None:
         allowed = self._oracle.allowed(name, attempts[-1], begun(attempts).when)
         # Of a tunnel one direction may have ended before.
-        gone = self._gone or (answer.status == 101 and self._tape.first(HEARD_FIN, HEARD_RST) is not None)
+        gone = self._gone or (answer.status == 101 and self._tape.first(*HEARD) is not None)
         if gone:
             allowed |= {"CLIENT_GONE"}
         tape = attempts[-1].tape

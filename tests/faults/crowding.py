@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from faults.attempts import Attempt
 from faults.ledger import Record
 from faults.reader import read_both
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, HEARD, PUT, SAID, SAID_FIN, SAID_RST, TOOK, Tape
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -71,18 +71,18 @@ class Crowding:
             return attempt.dialled.failed_at or self._oracle.town.network.tapes.tick()
         if self._oracle.town.line.abandoned_s and attempt.request is not None and attempt.request.complete:
             return self._let_go(attempt, tape, batch)
-        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        over = tape.first(*ENDS)
         if answer is not None and answer.ends_at is not None:
             over = tape.entry_of(TOOK, answer.ends_at - 1) or over
         if over is None:
             return self._oracle.town.network.tapes.tick()
-        return max(over.at - batch, attempt.at) if over.what in (SAID_FIN, SAID_RST) else over.at
+        return max(over.at - batch, attempt.at) if over.what in SAID else over.at
 
     def _let_go(self, attempt: Attempt, tape: Tape, batch: int) -> int:
         """When a backend that has the whole request is at work on it no more, as far as can be seen."""
         _, answers = read_both(tape.all(PUT), tape.all(TOOK))
         answer = answers.messages[attempt.index] if attempt.index < len(answers.messages) else None
-        closed, reset, told = tape.first(HEARD_FIN, HEARD_RST), tape.first(SAID_RST), tape.first(SAID_FIN)
+        closed, reset, told = tape.first(*HEARD), tape.first(SAID_RST), tape.first(SAID_FIN)
         ends = [] if closed is None else [closed.at]
         if answer is not None and answer.ends_at is not None:
             last = tape.entry_of(TOOK, answer.ends_at - 1)

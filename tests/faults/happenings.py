@@ -5,7 +5,7 @@ from collections import Counter
 
 from faults.logins import bound_from
 from faults.reader import read_both
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, PUT, SAID_FIN, TOOK, Tape
 from faults.town import Town
 
 from twisted_lb.core.hedging import Hedged
@@ -67,7 +67,7 @@ def _taken_out(town: Town) -> Counter[str]:
 
 
 def _ended_at(tape: Tape) -> float:
-    end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+    end = tape.first(*ENDS)
     return float("inf") if end is None else end.at
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt, stale
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.tape import ENDS, TOOK
 
 from twisted_lb.core.hedging import Hedged
 
@@ -82,7 +82,7 @@ class Hedging:
         if tape is None or answer is None or (whole and answer.head_ends_at is None):
             return None
         entry = tape.entry_of(TOOK, (answer.head_ends_at or 1) - 1 if whole else answer.begins_at)
-        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        over = tape.first(*ENDS)
         if entry is None or (over is not None and over.at < entry.at):
             return None
         return entry.at

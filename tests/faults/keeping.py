@@ -8,7 +8,7 @@ from faults.crowding import Crowding
 from faults.ledger import Member, Record
 from faults.logins import bound_from
 from faults.reader import UNTIL_CLOSE
-from faults.tape import SAID_FIN, SAID_RST, TOOK, Dialled
+from faults.tape import SAID, TOOK, Dialled
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -110,7 +110,7 @@ class Keeping:
         ended_at = whole[-1].ends_at
         assert ended_at is not None
         last = tape.entry_of(TOOK, ended_at - 1)
-        seen = tape.first(SAID_FIN, SAID_RST)
+        seen = tape.first(*SAID)
         assert last is not None
         if seen is None or answered.unread or len(asked.messages) < len(whole):
             return None

@@ -2,6 +2,7 @@
 the fault injector.
 """
 
+import _socket
 import errno
 import fcntl
 import os
@@ -41,6 +42,10 @@ class MemorySocket:
         self._aborted = False
         self._closed = False
         incoming.when_readable = outgoing.when_room = lambda: kernel.changed(self._fd)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
 
     def fileno(self) -> int:
         return self._fd
@@ -127,6 +132,65 @@ class MemorySocket:
         return max(self._outgoing.queued - _RECEIVED, 0)  # type: ignore[attr-defined]
 
 
+class _Known:
+    """A socket whose descriptor stays somebody else's."""
+
+    def __init__(self, sock: MemorySocket) -> None:
+        self.shutdown = sock.shutdown
+
+    def detach(self) -> None:
+        pass
+
+
+class DiallingSocket(MemorySocket):
+    """A socket that connects, as the Dialer makes it: with an error, or in the end with pipes."""
+
+    def __init__(self, kernel: "Kernel") -> None:
+        self._kernel = kernel
+        self._fd = kernel.opened(self)
+        self._shut = self._aborted = self._closed = False
+        self._error = 0
+        self._there = False
+        self._attached = False
+        self.cancel: Callable[[], None] = lambda: None
+        self.kept: object = None
+
+    def connect_ex(self, where: tuple) -> int:
+        self._kernel.connects(self, where)
+        return errno.EINPROGRESS
+
+    def attach(self, incoming: Pipe, outgoing: Pipe, host: tuple, peer: tuple) -> None:
+        """The connection is there, with these pipes; `connected` says so."""
+        self._incoming, self._outgoing, self._host, self._peer = incoming, outgoing, host, peer
+        self._attached = True
+        incoming.when_readable = outgoing.when_room = lambda: self._kernel.changed(self._fd)
+
+    def connected(self) -> None:
+        self._there = True
+        self._kernel.changed(self._fd)
+
+    def fail(self, code: int) -> None:
+        """The connect fails with this errno."""
+        self._error = code
+        self._kernel.changed(self._fd)
+
+    def state(self) -> int:
+        if self._there:
+            return super().state()
+        return WRITE | ERROR | HANGUP if self._error else 0
+
+    def getsockopt(self, level: int, option: int) -> int:
+        return super().getsockopt(level, option) if self._there else self._error
+
+    def close(self) -> None:
+        self.cancel()
+        if self._attached:
+            super().close()
+        elif not self._closed:
+            self._closed = True
+            self._kernel.released(self._fd)
+
+
 class TimerDescriptor:
     """A timerfd."""
 
@@ -181,6 +245,9 @@ class Kernel:
         self.files: dict[int, Any] = {}
         self.exact: Callable[[], float | None] = lambda: None  # the next of the moments that a timer is set for
         self.held = False  # the process is
+        self.connects: Callable[[DiallingSocket, tuple], None] = lambda sock, where: (
+            None
+        )  # told of each that begins to connect
         self.turn: Callable[[], None] = lambda: None  # the poller's doRead
         self.after: Callable[[], None] = lambda: None
         self.closed = False
@@ -215,7 +282,7 @@ class Kernel:
 
     def system_calls(self) -> AbstractContextManager[object]:
         """Those that are made past the sockets, on descriptors of this kernel."""
-        ioctl, read, close = fcntl.ioctl, os.read, os.close
+        ioctl, read, write, close = fcntl.ioctl, os.read, os.write, os.close
 
         def our_ioctl(fd: int, request: int, argument: bytes) -> bytes:
             if fd < FIRST_FD:
@@ -231,7 +298,27 @@ class Kernel:
         def our_close(fd: int) -> None:
             close(fd) if fd < FIRST_FD else self.files[fd].close()
 
+        def our_write(fd: int, data: bytes) -> int:
+            return write(fd, data) if fd < FIRST_FD else self.files[fd].write(fd, data)
+
+        kernel = self
+
+        class Socket(socket.socket):
+            """One that connects."""
+
+            def __new__(cls, *words: object) -> Any:
+                return DiallingSocket(kernel)
+
+        class Known(_socket.socket):
+            """One of a descriptor."""
+
+            def __new__(cls, family: int, kind: int, protocol: int, fd: int) -> Any:
+                return _Known(kernel.files[fd])
+
         patches = ExitStack()
+        patches.enter_context(patch.object(_socket, "socket", Known))
+        patches.enter_context(patch.object(socket, "socket", Socket))
+        patches.enter_context(patch.object(os, "write", our_write))
         patches.enter_context(patch.object(fcntl, "ioctl", our_ioctl))
         patches.enter_context(patch.object(os, "read", our_read))
         patches.enter_context(patch.object(os, "close", our_close))

@@ -8,7 +8,7 @@ from faults.climate import CHECK_INTERVAL_S, CHECK_TIMEOUT_S
 from faults.ledger import Member, Record
 from faults.naming import LONGEST_ANSWER_S
 from faults.reader import UNTIL_CLOSE
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, PUT, TOOK, Tape
 from faults.timing import LONG_S
 
 if TYPE_CHECKING:
@@ -88,13 +88,15 @@ class Membership:
     def _judge_left(self, member: Member, tape: Tape) -> None:
         """Whoever goes is left alone: idle connections are closed at once, the others when they are done."""
         assert member.until is not None
-        end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        end = tape.first(*ENDS)
         if end is not None and end.at < member.until.at:
             return
         idle = (
             tape in member.begun and tape not in member.busy and self._oracle.backends.readers[tape][1].tunnel is None
         )
         due = member.until.when if idle else self._done_at(tape)
+        if due is not None and tape.good_bye_waited(due):
+            return
         if due is not None and (end is None or end.when > due + self._lost_s(due, end.when) + AT_ONCE_S):
             self.complain(f"{tape} to {member}, which is gone, is kept until {None if end is None else end.when}")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from faults.climate import other_settings
 from faults.ledger import Moment
 from faults.reader import read_both
-from faults.tape import HEARD_FIN, HEARD_RST, PUT, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, PUT, TOOK, Tape
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.address import parse_address
@@ -216,8 +216,8 @@ class Operator:
         self._planned = backends
         plane = town.balanced.data_plane
         config = town.generations.now.model_copy(update={"backends": backends, **self._beside})
-        plane.apply(plan_of(town.mirroring.over(config), plane.plan))
-        town.mirroring.follow(plane.clusters)
+        plane.apply(plan_of(town.configured(config), plane.plan))
+        town.follow()
 
     def _reload(self) -> None:
         """What is beside is another thing from now on: listeners, routes, pools, in any order, with who is there already."""
@@ -293,8 +293,10 @@ def _unlike(specs: list[BackendSpec], one: BackendSpec) -> list[BackendSpec]:
 
 
 def _idle(tape: Tape) -> bool:
-    """Whether all that the client of this connection asked was answered, and has left."""
-    if tape.end is None or not tape.end.connected or tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST):
+    """Whether all that the client of this connection asked was answered, and has left; who is on the way to us is not idle."""
+    if not tape.arrived:
+        return False
+    if tape.end is None or not tape.end.connected or tape.first(*ENDS):
         return False
     if tape.end.unsent or tape.outgoing.queued or tape.incoming.bytes:
         return False

@@ -13,6 +13,7 @@ from faults.clients import Ask, Client
 from faults.conversation import Conversation
 from faults.crowding import Crowding
 from faults.dates import Dates
+from faults.handshaking import Handshaking
 from faults.hedging import Hedging
 from faults.keeping import Keeping
 from faults.ledger import Change, Record
@@ -23,7 +24,7 @@ from faults.patience import Patience
 from faults.reader import UNTIL_CLOSE
 from faults.returning import Returning
 from faults.stopping import Stopping
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.tape import ENDS, SAID, TOOK
 from faults.town import Town
 from faults.turns import Turns
 from faults.web_conversation import WebConversation
@@ -103,6 +104,7 @@ class Oracle:
         Hedging(self).judge()
         Stopping(self).judge()
         Logins(self).judge()
+        Handshaking(self).judge()
 
     def idempotent(self, name: str) -> bool:
         """Whether a request may be repeated."""
@@ -158,7 +160,7 @@ class Oracle:
     def _over(self, attempt: Attempt, at: int) -> bool:
         """Whether the balancer had let go of it by then."""
         assert attempt.tape is not None
-        said = attempt.tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        said = attempt.tape.first(*ENDS)
         return said is not None and said.at < at + 1000  # closing the socket comes after the batch
 
     def _judge_request(self, name: str, ask: Ask, client: Client, attempt: Attempt) -> None:
@@ -167,7 +169,7 @@ class Oracle:
             return
         if name_of(request) != name or request.method.decode() != ask.method:
             self.complain(f"{attempt.backend} was asked {request} for {name}")
-        if request.get("x-forwarded-for") != client.host:
+        if request.get("x-forwarded-for") != client.shown:
             self.complain(f"{attempt.backend} was told of another client of {name}")
         if bytes(request.body) != ask.body[: len(request.body)]:
             self.complain(f"{attempt.backend} was sent another body of {name}")
@@ -271,7 +273,7 @@ class Oracle:
         tape, answer = attempt.tape, attempt.answer
         _, answered = self.backends.readers[tape]
         ended = tape.left_by_peer is not None
-        rst = tape.first(SAID_RST, SAID_FIN)
+        rst = tape.first(*SAID)
         cut_at = rst.when if rst is not None else self.town.clock.seconds()
         timeouts = [settings.timeouts for settings in self.settings(name)]
         allowed = set()

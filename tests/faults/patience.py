@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt, begun
 from faults.logins import bound_from
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK
+from faults.tape import ENDS, TOOK
 from faults.timing import LONG_S
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Patience:
             return
         if self._relayed(name) > NEVER_FULL_BYTES:
             return
-        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        over = tape.first(*ENDS)
         took = [entry for entry in tape.entries if entry.what == TOOK]
         # What comes when the backend was left is thrown away.
         last = ([entry for entry in took if over is None or entry.at < over.at] or took)[-1]
@@ -94,7 +94,7 @@ class Patience:
         tape, answer = attempt.tape, attempt.answer
         if tape is None:
             return
-        over = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        over = tape.first(*ENDS)
         if answer is not None and answer.head_ends_at is not None:
             over = tape.entry_of(TOOK, answer.head_ends_at - 1)
         until = self._town.clock.seconds() if over is None else over.when

@@ -8,7 +8,7 @@ from faults.agents import BUSY
 from faults.attempts import begun
 from faults.ledger import Member, Record
 from faults.reader import Reader
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Check, Dialled
+from faults.tape import HEARD, SAID, TOOK, Check, Dialled
 
 if TYPE_CHECKING:
     from faults.oracle import Oracle
@@ -227,5 +227,5 @@ def _result(check: Check) -> tuple[int, float, bool] | None:
         assert head is not None
         return head.at, head.when, 200 <= answer.status < 400 or answer.status == BUSY
     # What is heard is not known before it is looked at.
-    over = tape.first(SAID_FIN, SAID_RST) or tape.first(HEARD_FIN, HEARD_RST)
+    over = tape.first(*SAID) or tape.first(*HEARD)
     return None if over is None else (over.at, over.when, False)

@@ -9,6 +9,7 @@ from faults.agents import PORT, Agents, Line
 from faults.pattern import in_chunks, in_pieces, pattern, size
 from faults.reader import Message, Reader
 from faults.tempers import Temper, begin_spells
+from faults.tls_ends import Layer
 from twisted.python.failure import Failure
 
 from twisted_lb.testing import HeapClock, MemoryListener, MemoryNetwork, MemoryTransport
@@ -98,6 +99,7 @@ class Server:
         self.network = network
         self.rng = rng
         self.note = note
+        self.behind: Callable[[Serving], Layer | Serving] = lambda serving: serving  # what transports are given to
         self._listener: MemoryListener | None = None
         self.start()
 
@@ -111,9 +113,9 @@ class Server:
         if self._listener is None:
             self._listener = self.network.listen(self.address, self._accept)
 
-    def _accept(self) -> "Serving":
+    def _accept(self) -> "Layer | Serving":
         self.connections.append(Serving(self))
-        return self.connections[-1]
+        return self.behind(self.connections[-1])
 
     def begin(self, temper: Temper, side: random.Random) -> None:
         """Be so from now on."""
@@ -230,12 +232,12 @@ class Serving(Actor):
         super().__init__(server.network.clock)  # type: ignore[arg-type]
         self.ended = False
         self.lost: Failure | None = None
-        self.transport: MemoryTransport | None = None
+        self.transport: MemoryTransport | Layer | None = None
         self._server = server
         self._rng = server.rng
         self._reader = Reader()
 
-    def makeConnection(self, transport: MemoryTransport) -> None:
+    def makeConnection(self, transport: MemoryTransport | Layer) -> None:
         self.transport = transport
         if self._server.frozen:
             self.freeze()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from faults.attempts import begun
 from faults.ledger import Moment
 from faults.operator import Stop
-from faults.tape import HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
+from faults.tape import ENDS, HEARD, HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.timing import LONG_S
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class Stopping:
     def _judge_idle(self, tape: Tape, began: Moment, ended: Moment) -> None:
         """On this connection nothing was under way."""
         took = next((entry for entry in tape.entries if entry.what == TOOK and entry.at > began.at), None)
-        end = tape.first(SAID_FIN, SAID_RST, HEARD_FIN, HEARD_RST)
+        end = tape.first(*ENDS)
         if took is not None and (end is None or took.at < end.at):
             return  # it has asked once more, and is judged by that
         until = ended.when if end is None else end.when
-        left = end is not None and end.what in (HEARD_FIN, HEARD_RST)
+        left = end is not None and end.what in HEARD
         if not left and until < min(began.when + GRACE_S, ended.when):
             self.complain(f"{tape} was idle, and left open for {until - began.when} s of a stop")
         if until > began.when + GRACE_S + LATE_S + self._lost_s(began.when, until):

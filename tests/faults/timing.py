@@ -19,6 +19,7 @@ from twisted.internet.base import DelayedCall
 
 from twisted_lb.net import over_reactor
 from twisted_lb.net.clock import Clock
+from twisted_lb.net.dialer import GreetingDial
 from twisted_lb.net.names import Names
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.timers import MonotonicTimers
@@ -151,12 +152,20 @@ def production_runtime(kind: str, reactor: Reactor, clock: HeapClock, wall: Wall
     return runtime
 
 
-def with_dial(runtime: Runtime, wall: WallClock, seed: int, network: MemoryNetwork | None = None) -> Runtime:
-    """The same, with this wall clock and seed, and, if given, with a way to the network."""
+def with_dial(
+    runtime: Runtime,
+    wall: WallClock,
+    seed: int,
+    network: MemoryNetwork | None = None,
+    greeting: GreetingDial | None = None,
+) -> Runtime:
+    """The same, with this wall clock and seed, and, if given, with a way to the network, and one that greets."""
     names, dial = runtime.names, runtime.dial
     if network is not None:
         names = Names(network.resolver, runtime.clock)
         dial = NamedDial(network, names)
+    if greeting is not None:
+        dial = greeting
     return Runtime(
         clock=runtime.clock,
         wall=Clock(wall.read),

@@ -15,6 +15,7 @@ from faults.mirroring import Mirroring
 from faults.naming import BACKEND, Naming
 from faults.operator import ASKED, ENDED, Operator
 from faults.panicking import panicked, with_panic
+from faults.securing import Securing
 from faults.servers import Server
 from faults.tape import PUT, Tape, TownNetwork
 from faults.tempers import tempers
@@ -38,6 +39,7 @@ from twisted_lb.testing import Balanced, Faults, HeapClock
 from twisted_lb.testing.balanced import runtime_of
 
 LB = "lb:8080"
+LB_ADDRESS = "10.6.0.1:8080"  # where backends are told of it, as an address
 START = 1000.0
 WALL_CLOCK = "wall clock"
 WAITED = (Outcome.TIMED_OUT, Outcome.CUT_SHORT)
@@ -83,10 +85,13 @@ class Town:
         finish_half_closed = rng.random() < 0.3
         self.network.web = self.web = self.operator.web
         self._kernel = self.network.kernel = Kernel(self.clock, rng) if rng.random() < 0.75 else None
+        self.securing = Securing(seed, sockets=self._kernel is not None, web=self.web, named=self.naming.on)
+        self.address = LB_ADDRESS if self.securing.greets else LB
         self.hours = Hours(seed, sockets=self._kernel is not None, web=self.web)
         self.wall = WallClock(self.clock)
         self.runtime = self._runtime()
         self.network.now = self.runtime.clock
+        self.securing.begin(self.network, self.runtime)
         self.poller = self.network.poller = cast(EpollPoller | None, self.runtime.poller)
         if self._kernel is not None:
             self._kernel.after = self.network.look_at_buffers
@@ -100,6 +105,7 @@ class Town:
             server.manners.treatments |= self.operator.treatments
             server.logins = self.operator.logins
             server.say_of_themselves(self.agents)
+            self.securing.serve(server)
         for address, temper in tempers(seed, names).items():
             server = next(one for one in self.servers if one.address == address)
             server.begin(temper, random.Random(f"{seed}/{address}"))
@@ -120,6 +126,7 @@ class Town:
             client.eager = self.operator.bulky
             client.logins = self.operator.logins
             client.mark = self.line.mark
+            self.securing.dress(client)
 
     @property
     def foreign(self) -> bool:
@@ -132,7 +139,7 @@ class Town:
         return Server(self.network, address, self.rng, lambda text: self.note(address, text))
 
     def _client(self, name: str) -> Client:
-        return Client(self.network, LB, name, self.rng, lambda text: self.note(name, text))
+        return Client(self.network, self.address, name, self.rng, lambda text: self.note(name, text))
 
     def _runtime(self) -> Runtime:
         """Time and sockets: a test's, or production's."""
@@ -141,11 +148,13 @@ class Town:
         if kernel is None:
             return with_dial(runtime_of(self.clock, self.network, now=now), self.wall, self.seed)
         poller = kernel.poller(now, self.clock.callLater, self._poller_lost)
+        greeting = self.network if self.securing.dials else None
         if self.hours.kind == "given":
-            return with_dial(runtime_of(self.clock, self.network, now=now, poller=poller), self.wall, self.seed)
+            made = runtime_of(self.clock, self.network, now=now, poller=poller)
+            return with_dial(made, self.wall, self.seed, None, greeting)
         self._reactor = Reactor(self.clock, self.wall, kernel)
         made = production_runtime(self.hours.kind, self._reactor, self.clock, self.wall, kernel)
-        return with_dial(made, self.wall, self.seed, self.network)
+        return with_dial(made, self.wall, self.seed, self.network, greeting)
 
     def _hold(self, held: bool) -> None:
         assert self._kernel is not None
@@ -155,20 +164,22 @@ class Town:
     def _build(self, config: LoadBalancerConfig) -> None:
         runtime = self.runtime
         self.balanced = Balanced(
-            self.mirroring.over(config),
+            self.configured(config),
             self.network,
-            address=LB,
+            address=self.address,
             hear=self._heard_event,
             observers=(self._heard_end,),
             runtime=runtime,
         )
-        self.mirroring.follow(self.balanced.data_plane.clusters)
+        self.follow()
         self.frontend = self.balanced.frontend
         self.listener = self.balanced.listener
+        if self.securing.arrives:
+            self.securing.arrivals(self.frontend, runtime, self.network)
         if self.web:
             self.listener.stop()
             site = site_of(self.frontend, self._reactor if self.hours.kind == "own" else self.clock)
-            self.listener = self.network.listen(LB, lambda: site.buildProtocol(None))
+            self.listener = self.network.listen(self.address, lambda: site.buildProtocol(None))
         self.cluster = self.balanced.cluster
         self.pool = self.cluster.pool
         self.deadlines = runtime.deadlines
@@ -176,6 +187,16 @@ class Town:
         self.members.begin(self.naming.specs() if self.naming.on else config.backends)
         self.generations = Generations(self.moment(), config)
         self.note_usable()
+
+    def configured(self, config: LoadBalancerConfig) -> LoadBalancerConfig:
+        """These settings, with all that no generation of them says."""
+        return self.securing.over(self.mirroring.over(config))
+
+    def follow(self) -> None:
+        """The balancer goes by another configuration."""
+        plane = self.balanced.data_plane
+        self.mirroring.follow(plane.clusters)
+        self.securing.follow(plane)
 
     @property
     def checked(self) -> bool:
@@ -443,6 +464,7 @@ class Town:
             clients=len(self.frontend.clients),
             inside=self.frontend.gate.open,
             in_flight=sum(member.record.in_flight for member in self.members.all),
+            handshakes=self.frontend.handshakes.open + self.frontend.handshakes.waiting,
             busy_connections=self.cluster.open - self.cluster.idle,
             held=self.runtime.memory.taken,
             wait_to_be_held=self.runtime.memory.waiting,

@@ -3,7 +3,7 @@
 from faults.attempts import name_of
 from faults.conversation import Conversation
 from faults.reader import CHUNKED, Message
-from faults.tape import SAID_FIN, SAID_RST, TOOK
+from faults.tape import SAID, TOOK
 
 
 class WebConversation(Conversation):
@@ -22,7 +22,7 @@ class WebConversation(Conversation):
         return any(record.ended_by == "CANCELLED" and self._last(record) for record in self._records)
 
     def _excused(self, index: int, request: Message) -> bool:
-        hung_up = not request.complete and self._said is not None and self._said.what in (SAID_FIN, SAID_RST)
+        hung_up = not request.complete and self._said is not None and self._said.what in SAID
         return hung_up or super()._excused(index, request)
 
     def _must_finish(self, request: Message) -> bool:

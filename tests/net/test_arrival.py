@@ -5,6 +5,7 @@ import socket
 import pytest
 from arriving import GET, OK, SIDES, Gateway, answered, hello_of, served, shake
 from tls_peers import Serving
+from twisted.logger import formatEvent, globalLogPublisher
 from wires import stream_pair
 from world import Peer, World
 
@@ -334,3 +335,26 @@ def test_one_that_cannot_be_taken_in_holds_neither_its_place_nor_its_descriptor(
     assert (world.engine.gate.open, world.engine.clients, world.poller.watched) == (0, {}, 0)
     peer.close()
     world.close()
+
+
+def test_a_flood_of_those_who_do_not_arrive_is_a_line_of_the_log_a_second(make):
+    gateway = make("tls")
+    lines = []
+
+    def observe(event):
+        if event.get("log_namespace") == "twisted_lb.net.arrival":
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        for _ in range(20):
+            gateway.come().send(b"no TLS at all, and nothing of HTTP\r\n").close()
+            gateway.run()
+        assert len(lines) == 1
+        gateway.advance(1.1)
+        gateway.come().send(b"no TLS at all, and nothing of HTTP\r\n").close()
+        gateway.run()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert lines[1:] == [f"{lines[0]} (and 19 more before)"]
+    assert gateway.failures == {"no_tls": 21}

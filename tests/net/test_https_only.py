@@ -40,6 +40,12 @@ def test_what_came_without_tls_is_sent_to_https_with_its_path_and_method(world):
     assert b"\r\nLocation: https://shop.example/x?y=1\r\n" in head
 
 
+def test_what_came_without_tls_is_sent_to_the_port_that_the_route_names(world):
+    client = world("engine", https_only=8443).client()
+    head = client.send(GET).read().partition(b"\r\n\r\n")[0]
+    assert b"\r\nLocation: https://shop.example:8443/x?y=1\r\n" in head
+
+
 @pytest.mark.parametrize("side", ["engine", "tls"])
 @pytest.mark.parametrize("https_only", [True, False])
 def test_hsts_is_said_over_tls_alone_and_in_place_of_the_backend_s(world, side, https_only):

@@ -13,6 +13,7 @@ from twisted_lb.wire.proxy_protocol import (
     AZURE,
     CLIENT_CERT_CONN,
     CLIENT_SSL,
+    GCP,
     SSL,
     UNIQUE_ID,
     proxy_v1,
@@ -71,11 +72,17 @@ def test_each_part_is_taken_as_text():
     assert (told.aws_vpce_id, told.azure_pel_id) == ("vpce-08d2bf15fac5001c9", str(0x12345))
 
 
+def test_the_connection_of_google_s_private_service_connect_is_told_as_its_number():
+    told = said((GCP, (18446744073709551615).to_bytes(8, "big")))
+    assert told.gcp_conn_id == "18446744073709551615"
+    assert str(told) == "endpoint 18446744073709551615"
+
+
 @pytest.mark.parametrize(
     "tlvs",
     [
         (),
-        ((0xE0, b"12345678"),),
+        ((GCP, b"1234567"),),
         ((AUTHORITY, b""),),
         ((SSL, b"\0\0\0\0\0"),),
         ((AWS, b"\x02vpce-1"), (AZURE, b"\x02\x01\0\0\0")),

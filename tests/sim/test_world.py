@@ -227,3 +227,5 @@ def test_what_it_cannot_be_is_said():
         World(config(), Poisson(1.0), Fixed(1.0), abandoned="goes on")
     with pytest.raises(ValueError, match="no route leads to a pool api"):
         World(config(), Poisson(1.0), Fixed(1.0), pool="api")
+    with pytest.raises(ValueError, match="connections to the pool default are carried as they are"):
+        World(config(protocol="tcp"), Poisson(1.0), Fixed(1.0))

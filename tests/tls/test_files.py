@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import AuthorityInformationAccessOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 from handshakes import serving_of, shake
 
 from twisted_lb.tls import files
@@ -190,6 +190,43 @@ def test_a_folder_without_a_certificate_is_refused(house):
     (house.folder / "empty").mkdir()
     text = "there is no certificate with its key in this folder (NAME.pem, NAME.crt, fullchain.pem)"
     assert refusal(str(house.folder / "empty")) == f"{house.folder}/empty: {text}"
+
+
+def own_root(*names: str) -> tuple[bytes, bytes]:
+    """What `openssl req -x509` makes of a key: a certificate that has signed itself and is a CA, and the key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "self")])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), NOW - DAY, NOW + 90 * DAY)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    if names:
+        made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(one) for one in names]), critical=False)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), pem
+
+
+def test_a_certificate_that_has_signed_itself_and_names_a_host_is_served_from_a_folder(house):
+    certificate, key = own_root("www.example.com")
+    house.write("own/www.crt", certificate)
+    house.write("own/www.key", key)
+    house.write("own/ca.pem", house.pem)
+    [found] = load(str(house.folder / "own"), DISK)
+    assert found.names == ("www.example.com",)
+
+
+def test_a_ca_with_its_key_beside_it_is_passed_over_where_others_are_served(house, leaf):
+    certificate, key = own_root()
+    house.write("mixed/ca.crt", certificate)
+    house.write("mixed/ca.key", key)
+    house.write("mixed/www.pem", chain_of(leaf), key_of(leaf))
+    [found] = load(str(house.folder / "mixed"), DISK)
+    assert found.sources == (str(house.folder / "mixed/www.pem"),)
+
+
+def test_a_folder_of_cas_alone_is_refused_by_their_names(house):
+    certificate, key = own_root()
+    house.write("cas/self.crt", certificate)
+    house.write("cas/self.key", key)
+    assert refusal(str(house.folder / "cas")).endswith("fullchain.pem); passed over as a CA: self.crt")
 
 
 def test_a_file_that_is_not_there_is_refused_by_its_name(house):

@@ -5,6 +5,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.access_log.digits import number
 from twisted_lb.access_log.heads import Heads
 from twisted_lb.access_log.moments import Moments
 from twisted_lb.access_log.privacy import Privacy
@@ -14,7 +15,8 @@ from twisted_lb.core.pool import Pool
 from twisted_lb.core.record import Record
 
 # NGINX's number for a client that left, where it was told nothing.
-_CLIENT_GONE: Final = 499
+_CLIENT_GONE: Final = b"499"
+_TCP: Final = b"tcp"
 
 
 class Standing:
@@ -72,9 +74,11 @@ class Form:
         raise NotImplementedError
 
 
-def told_status(record: Record) -> int:
-    """The status that a log has which needs one: 499 for a client that left before it was told any, 0 where nobody was told."""
-    return record.status or (_CLIENT_GONE if record.ended_by is Outcome.CLIENT_GONE else 0)
+def told_status(record: Record) -> bytes:
+    """The status in digits: 499 for a client that left before it was told any; empty where nobody was told, and of a session."""
+    if record.status:
+        return number(record.status)
+    return _CLIENT_GONE if record.ended_by is Outcome.CLIENT_GONE and record.scheme != _TCP else b""
 
 
 def request_line(record: Record, uri: bytes) -> bytes:

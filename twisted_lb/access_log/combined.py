@@ -32,7 +32,7 @@ class CombinedForm(Form):
             self._privacy.address(record.client).encode("ascii", "backslashreplace"),
             self._stamps.at(int(self._moments.began(record))),
             head.asked,
-            number(told_status(record)),
+            told_status(record) or b"-",  # as Apache, which has this form
             number(record.response_bytes),
             words,
             number(micros(record.ended_at - record.began)),

@@ -18,6 +18,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record
 
 _OK: Final = Outcome.OK
+_TCP: Final = b"tcp"
 # So many are kept, of each kind.
 _MOST_KEPT: Final = 1024
 _MOST_CONNECTIONS: Final = 4096
@@ -85,8 +86,10 @@ class JsonForm(Form):
 
     def _asked(self, record: Record, head: Head) -> bytes:
         """For what a request asks, by which method, how it came, and what its header block says."""
-        path, mark, query = record.target.partition(b"?")
-        said = f',"url.path":{as_json(path)}'
+        said, mark, query = "", b"", b""
+        if record.target and record.scheme != _TCP:  # of a session it is the name that its client has said, its host
+            path, mark, query = record.target.partition(b"?")
+            said = f',"url.path":{as_json(path)}'
         if mark and self._privacy.query:
             said += f',"url.query":{as_json(query)}'
         key = record.method, record.version, record.scheme, record.host
@@ -196,10 +199,20 @@ def _tls(agreed: Agreed) -> str:
 
 def _told(told: ToldByProxy) -> str:
     """What a balancer in front has told of the connection."""
-    names = "unique_id", "authority", "alpn", "tls.version", "tls.cipher", "client.cn", "aws_vpce_id", "azure_pel_id"
+    names = (
+        "unique_id",
+        "authority",
+        "alpn",
+        "tls.version",
+        "tls.cipher",
+        "client.cn",
+        "aws_vpce_id",
+        "azure_pel_id",
+        "gcp_conn_id",
+    )
     values = (
         told.unique_id, told.authority, told.alpn, told.tls_version.removeprefix("TLSv"), told.tls_cipher, told.client_cn,
-        told.aws_vpce_id, told.azure_pel_id,
+        told.aws_vpce_id, told.azure_pel_id, told.gcp_conn_id,
     )  # fmt: skip
     said = "".join([f',"lb.proxy.{name}":{_text(value)}' for name, value in zip(names, values, strict=True) if value])
     verified = "true" if told.client_verified else "false"

@@ -79,6 +79,7 @@ VALUES: Final[dict[str, Value]] = {
     "proxy_client_verified": _proxy(_verified),
     "proxy_aws_vpce_id": _proxy(lambda told: told.aws_vpce_id),
     "proxy_azure_pel_id": _proxy(lambda told: told.azure_pel_id),
+    "proxy_gcp_conn_id": _proxy(lambda told: told.gcp_conn_id),
     "version": _version,
     "host": lambda _, record: record.host,
     "method": lambda _, record: record.method,

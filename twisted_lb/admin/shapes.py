@@ -109,6 +109,7 @@ SHAPES: Final[dict[str, Shape]] = {
         client_verified=_told("boolean", "Whether it has found that certificate to be good."),
         aws_vpce_id=_told("string", "The VPC endpoint that the client came by (AWS)."),
         azure_pel_id=_told("string", "The private endpoint that the client came by (Azure)."),
+        gcp_conn_id=_told("string", "The connection of Private Service Connect that the client came by (Google)."),
     ),
     "Explanation": shape(
         None,

@@ -26,12 +26,14 @@ from twisted_lb.config.problems import Problem, Severity
 from twisted_lb.config.profiles import PROFILES, says
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 from twisted_lb.config.sessions import (
+    idle_flat_keys,
     idle_keys,
     idle_keys_of_pool,
     is_of_sessions,
     keyed_otherwise,
     led_pools,
     pools_of_sessions,
+    queued_otherwise,
     takes_requests,
     takes_sessions,
 )
@@ -184,6 +186,12 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
         said = config.listeners.get(name, config)
         for key in idle_keys(said, of_listener=True) if listener.protocol == "tcp" else ():
             yield Doubt("W73", (*home_of_listener(config, name), *key), 'has no effect: protocol = "tcp"')
+    flat = objects.listeners.get(DEFAULT)
+    if flat is not None and DEFAULT not in config.listeners and flat.protocol == "tcp":
+        for key in idle_flat_keys(config, config.timeouts):
+            yield Doubt("W73", key, 'has no effect: protocol = "tcp"')
+        for path in keyed_otherwise(config):
+            yield Doubt("W73", path, 'has no effect: protocol = "tcp", and connections go by their client')
     yield from _of_tcp_keepalive(config)
     if listening:
         yield from _of_unsaid_listener(config)
@@ -224,6 +232,13 @@ def _of_pools(config: LoadBalancerConfig, objects: Objects) -> Iterator[Doubt]:
         if name in of_sessions:
             for key in idle_keys_of_pool(config.pools.get(name, config)):
                 text = "has no effect: the connections to this pool are carried as they are"
+                yield Doubt("W73", (*_home(config.pools, "pools", name), *key), text)
+            for path, choice in _policies(config, name, pool).items():
+                if _needs_requests(choice):
+                    text = "has nothing to go by: the connections to this pool are carried as they are"
+                    yield Doubt("W73", path, text)
+            for key in queued_otherwise(config.pools.get(name, config).queue):
+                text = "has no effect: the connections to this pool are carried as they are, and go by their client"
                 yield Doubt("W73", (*_home(config.pools, "pools", name), *key), text)
         yield from _of_severing(
             _home(config.pools, "pools", name), config.pools.get(name, config).model_fields_set, pool
@@ -301,6 +316,14 @@ def _of_policy(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Itera
     if said and not any(isinstance(one, OwnChoice) for one in own.values()):
         path = home_of_choice(config, name, "policy_budget_us")
         yield Doubt("W26", path, f"has no effect: {pool.policy} is a built-in, and no policy of your own")
+
+
+def _needs_requests(choice: object) -> bool:
+    """Whether a policy goes by what requests or their answers say."""
+    if not isinstance(choice, str | PolicyTable):
+        return False
+    reported = isinstance(choice, PolicyTable) and choice.load == "reported"
+    return reported or isinstance(policy_for(choice, 0), PrefixPolicy)
 
 
 def _of_prefix(config: LoadBalancerConfig, name: str, pool: PoolConfig) -> Iterator[Doubt]:
@@ -481,8 +504,8 @@ def _of_sessions(place: KeyPath, route: RouteConfig, objects: Objects) -> Iterat
     why = "its connections are carried as they are"
     for key in idle_keys(route):
         yield Doubt("W73", (*place, *key), f"has no effect: {why}")
-    if keyed_otherwise(route):
-        yield Doubt("W73", (*place, "key"), f"has no effect: {why}, and go by their client")
+    for path in keyed_otherwise(route):
+        yield Doubt("W73", (*place, *path), f"has no effect: {why}, and go by their client")
     if route.sni and not any(takes_sessions(route, one, objects.listeners) for one in objects.listeners):
         yield Doubt("W75", (*place, "sni"), "leads nobody: no listener has tls.certificates or carries TCP")
     for name in led_pools(route) if route.sni and not route.terminate_tls else ():

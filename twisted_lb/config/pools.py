@@ -553,6 +553,12 @@ class ChoiceConfig(Model):
         description="Whether tunnels that lead to a `backup` are cut when other backends of the pool are used again "
         "(`on-marked-up shutdown-backup-sessions`). Danger: all of them connect anew at once.",
     )
+    send_proxy: Literal["off", "v1", "v2"] = Field(
+        default="off",
+        description="Begin each connection to its backends with a header of the PROXY protocol, of this version, that says who is "
+        "connected to us; those of checks say that they are ours. Danger: a backend that does not expect it refuses everything, and each "
+        "client's connection has connections to backends of its own, which others do not use.",
+    )
     policy_budget_us: int = Field(
         default=500,
         ge=0,
@@ -622,12 +628,6 @@ class PoolConfig(PoolRulesConfig):
     tls: PoolTls | None = Field(
         default=None,
         description="TLS to its backends, and to its checks; the table may be empty. Left out: plain HTTP.",
-    )
-    send_proxy: Literal["off", "v1", "v2"] = Field(
-        default="off",
-        description="Begin each connection to its backends with a header of the PROXY protocol, of this version, that says who is "
-        "connected to us; those of checks say that they are ours. Danger: a backend that does not expect it refuses everything, and each "
-        "client's connection has connections to backends of its own, which others do not use.",
     )
 
     @field_validator("backends")

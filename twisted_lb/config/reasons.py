@@ -43,6 +43,8 @@ _POLICY = "that is policy here"
 _BOUND = "that is max_in_flight of a pool or backend here, and connections in [limits] for clients"
 _STICKY = f"that is [pools.{NAME}.affinity] here, flat [affinity], such as cookie = true"
 _RETRY = f"that is more_attempts in [pools.{NAME}.retry] here, flat [retry]"
+_CERTIFICATES = f"that is tls of [listeners.{NAME}] here, flat tls, and [pools.{NAME}.tls] where a backend speaks it"
+_PROXY = f'that is proxy_protocol = "require" of [listeners.{NAME}] here, flat [forwarding]'
 _SCRIPT = f"that is script in [pools.{NAME}.health_check] here, flat [health_check]"
 _ELSEWHERE: Mapping[str, str] = {
     "balance": _POLICY,
@@ -68,10 +70,27 @@ _ELSEWHERE: Mapping[str, str] = {
     "redis_check": _SCRIPT,
     "smtpchk": _SCRIPT,
     "tcp_check": _SCRIPT,
+    "accept_proxy": _PROXY,
+    "send_proxy_v2": 'that is send_proxy = "v2" of a pool here',
+    "crt": _CERTIFICATES,
+    "ssl": _CERTIFICATES,
+    "ssl_certificate": _CERTIFICATES,
+    "ssl_preread": "that is sni in [[routes]] here",
     "http_buffer_request": "that is buffer_request_bytes of a pool here",
     "proxy_buffering": "that is buffer_response_bytes of a pool here",
     "proxy_request_buffering": "that is buffer_request_bytes of a pool here",
 }
+
+# The same by the table that it is in.
+_IN_TABLE: Mapping[tuple[str, str], str] = {
+    ("tls", "cert"): "that is certificates here",
+    ("tls", "key"): "a key is found in the file of its certificate, or beside it",
+    ("tls", "private_key"): "a key is found in the file of its certificate, or beside it",
+    ("listen", "address"): "that is interface and port here",
+}
+
+# What HAProxy's `mode` may be.
+_PROTOCOLS = ("tcp", "http")
 
 # What to say of a value is said when it is at most as long.
 _LONGEST = 60
@@ -135,6 +154,8 @@ def _reason(model: type[Model], error: ErrorDetails) -> tuple[str, str]:
     if _is_without_backends(error):
         return NO_BACKEND, ""
     if error["type"] == "extra_forbidden":
+        if error["loc"][-1] == "mode" and error["input"] in _PROTOCOLS:  # there is one of a unix socket too
+            return "unknown key", f"that is protocol of [listeners.{NAME}] here, flat protocol"
         return "unknown key", _advice(model, error["loc"], is_table=isinstance(error["input"], Mapping | list))
     # "Input should be", "String should have": the key is named already.
     text = REASONS.get(error["type"]) or re.sub(r"^(Value error, |\w+ (?=should ))", "", error["msg"])
@@ -177,6 +198,8 @@ def _advice(model: type[Model], place: KeyPath, *, is_table: bool) -> str:
     homes = _own_tables(str(parents[1]), key) if parents[:1] == ("defaults",) and len(parents) == 2 else []
     if key == "key" and parents[:1] == ("pools",):  # in a file with names a flat one speaks of nobody
         return "it belongs into [[routes]]: a route knows what its requests are about"
+    if there_called := _IN_TABLE.get((str(parents[-1]) if parents else "", key)):
+        return there_called
     if elsewhere := _ELSEWHERE.get(key.lower().replace("-", "_")):
         return elsewhere
     if parents and not homes and key in keys(model):

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, Tag, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig, Network
 from twisted_lb.config.base import SEVERAL, ErrorPages, Method, Model, Name, TextOrTable, Token, either
@@ -37,6 +37,20 @@ _OF_A_CONNECTION = frozenset(
 
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _HOST = re.compile(r"(?:\*\.)?(?:[A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?|\[[0-9A-Fa-f:.]+\]")
+
+
+def _yes_or_a_port(value: object) -> object:
+    if not isinstance(value, int) or not (isinstance(value, bool) or 0 < value < 65536):
+        raise ValueError("should be true, false, or the port at which clients find https, such as 8443")
+    return value
+
+
+# Whether, or where.
+HttpsOnly = Annotated[
+    bool | int,
+    BeforeValidator(_yes_or_a_port),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+]
 
 
 class ToldConfig(Model):
@@ -342,10 +356,10 @@ class RouteRulesConfig(AccessConfig, AskConfig):
     remove_response_headers: Annotated[tuple[Settable, ...], SEVERAL] = Field(
         default=(), strict=False, description="Header fields that clients do not get."
     )
-    https_only: bool = Field(
+    https_only: HttpsOnly = Field(
         default=False,
         description="Requests that did not come by https, to this balancer or to the trusted proxy in front, are redirected there (308), "
-        "to the same host without its port. `acme_webroot` comes before.",
+        "to the same host at port 443, or, where this is a number, at that port. `acme_webroot` comes before.",
     )
     hsts: str = Field(
         default="",

@@ -1,11 +1,13 @@
 """Sessions: the connections that are carried as they are (TCP, TLS passthrough); which routes and pools are theirs."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from twisted_lb.config.base import KeyPath, Model
 from twisted_lb.config.health_check import HealthCheckConfig
+from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig, RouteTimeoutsConfig
 from twisted_lb.config.listeners import ListenerRulesConfig
+from twisted_lb.config.pools import PoolConfig, QueueConfig
 from twisted_lb.config.references import Misfit
 from twisted_lb.config.routes import RouteConfig, RouteRulesConfig
 
@@ -27,8 +29,17 @@ _POOLS_OF_REQUESTS: Final[tuple[tuple[str, ...], ...]] = (
     ("affinity", "header"),
     ("affinity", "learn"),
     ("queue", "full_status"),
+    ("abandoned_s",),
     ("retry", "methods"),
+    ("retry", "retry_after_most_s"),
     ("retry", "bad_statuses"),
+)
+# By what sessions are told from others.
+_KEYS: Final = ("client", "route")
+# What holds for them too of the tables of a listener, with all that these have.
+_OF_LISTENERS: Final[tuple[tuple[str, type[Model], frozenset[str]], ...]] = (
+    ("timeouts", ClientTimeoutsConfig, frozenset(("handshake_s",))),
+    ("limits", ClientLimitsConfig, frozenset(("connections", "connections_per_client", "handshakes"))),
 )
 _LISTENERS_OWN: Final = (
     "client_half_close",
@@ -41,20 +52,24 @@ _LISTENERS_OWN: Final = (
 
 
 def is_of_sessions(route: RouteConfig, listeners: Mapping[str, ListenerRulesConfig]) -> bool:
-    """Whether a route is one of sessions, and not of requests: it goes by the name of the ClientHello, or its listeners carry TCP."""
+    """Whether a route is one of sessions, and not of requests: it goes by the name of the ClientHello, or its listeners carry TCP, which
+    are all that there are where it names none.
+    """
     if route.sni:
         return True
-    named = [listeners[one] for one in route.listeners if one in listeners]
-    return bool(named) and all(one.protocol == "tcp" for one in named)
+    own = [listeners[one] for one in route.listeners or listeners if one in listeners]
+    return bool(own) and all(one.protocol == "tcp" for one in own)
 
 
 def takes_sessions(route: RouteConfig, name: str, listeners: Mapping[str, ListenerRulesConfig]) -> bool:
-    """Whether a route is one of the sessions of the listener of this name."""
+    """Whether a route is one of the sessions of the listener of this name: one that ends TLS is for those alone that can."""
     listener = listeners[name]
     if not is_of_sessions(route, listeners):
         return False
     if route.listeners:
         return name in route.listeners
+    if route.terminate_tls and not listener.tls.certificates:
+        return False
     return listener.protocol == "tcp" or bool(listener.tls.certificates)
 
 
@@ -106,7 +121,9 @@ def session_misfits(listeners: Mapping[str, ListenerRulesConfig], routes: Iterab
             continue
         if not is_of_sessions(route, listeners):
             continue
-        why = "nothing of HTTP is looked at where sni leads" if route.sni else f"the listener {tcp[0]} carries TCP"
+        why = "nothing of HTTP is looked at where sni leads"
+        if not route.sni:
+            why = f"the listener {tcp[0]} carries TCP" if tcp else "all listeners carry TCP"
         for key in _OF_REQUESTS:
             if getattr(route, key):
                 yield Misfit((*place, key), f"is of HTTP: {why}", about_key=True)
@@ -122,6 +139,8 @@ def session_misfits(listeners: Mapping[str, ListenerRulesConfig], routes: Iterab
 def _of_named(place: KeyPath, route: RouteConfig, listeners: Mapping[str, ListenerRulesConfig]) -> Iterator[Misfit]:
     """What is wrong with the listeners of a route by names of the ClientHello."""
     named = {one: listeners[one] for one in route.listeners if one in listeners}
+    if route.terminate_tls and not (named or any(one.tls.certificates for one in listeners.values())):
+        yield Misfit((*place, "terminate_tls"), "no listener has tls.certificates to end it with", about_key=True)
     for name, listener in named.items():
         if listener.protocol != "tcp" and not listener.tls.certificates:
             text = f"{name} speaks plain HTTP, and nobody says a name (SNI) there: it has no tls.certificates"
@@ -135,6 +154,10 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
     """The keys that a route, or a listener, of sessions says and that hold for requests alone."""
     if of_listener:
         yield from ((key,) for key in _LISTENERS_OWN if key in said.model_fields_set)
+        for table, owner, of_sessions in _OF_LISTENERS:
+            given: Model = getattr(said, table)
+            own = given.model_fields_set & set(owner.model_fields)
+            yield from ((table, one) for one in sorted(own - of_sessions))
         return
     for key in said.model_fields_set:
         if key not in RouteRulesConfig.model_fields:
@@ -144,6 +167,14 @@ def idle_keys(said: Model, *, of_listener: bool = False) -> Iterator[tuple[str, 
             yield from ((key, one) for one in sorted(timeouts.model_fields_set - _TIMEOUTS))
         elif key not in _OF_SESSIONS:
             yield (key,)
+
+
+def idle_flat_keys(said: Model, timeouts: Model) -> Iterator[tuple[str, ...]]:
+    """The flat keys of a route that are said and hold for requests alone, where what they are of carries TCP."""
+    yield from ((key,) for key in ("cost", "upgrades") if key in said.model_fields_set)
+    # Some are of clients too, and told of as their listener's.
+    of_routes = set(RouteTimeoutsConfig.model_fields) - set(ClientTimeoutsConfig.model_fields)
+    yield from (("timeouts", one) for one in sorted(timeouts.model_fields_set & of_routes - _TIMEOUTS))
 
 
 def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
@@ -158,8 +189,25 @@ def idle_keys_of_pool(said: Model) -> Iterator[tuple[str, ...]]:
         usual = type(home).model_fields[last].get_default(call_default_factory=True)
         if getattr(home, last) != usual:
             yield key
+    if isinstance(said, PoolConfig):  # flat ones are their listener's too
+        yield from (("limits", one) for one in sorted(said.limits.model_fields_set))
 
 
-def keyed_otherwise(route: RouteConfig) -> bool:
-    """Whether a route says a `key` that sessions do not have: theirs is their client."""
-    return "key" in route.model_fields_set and route.key.source != "client"
+def keyed_otherwise(said: Model) -> Iterator[tuple[str | int, ...]]:
+    """The keys that a route, or flat keys, say of what sessions do not have: theirs is their client."""
+    keys: Mapping[str, Any] = {
+        key: getattr(said, key) for key in ("key", "rate_limits") if key in said.model_fields_set
+    }
+    if "key" in keys and keys["key"].source not in _KEYS:
+        yield ("key",)
+    for index, limit in enumerate(keys.get("rate_limits", ())):
+        if limit.key.source not in _KEYS:
+            yield ("rate_limits", index, "key")
+
+
+def queued_otherwise(queue: QueueConfig) -> Iterator[tuple[str, ...]]:
+    """The keys that the queue of a pool of sessions alone has of what they do not have."""
+    if queue.fair_by is not None and queue.fair_by.source not in _KEYS:
+        yield ("queue", "fair_by")
+    if queue.priority_by.header:
+        yield ("queue", "priority_by")

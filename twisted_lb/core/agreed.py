@@ -14,11 +14,13 @@ class ToldByProxy:
 
     `authority` is the host that the client has asked it for, `alpn` the protocol of the two, `unique_id` its own name for the connection;
     `tls_version`, `tls_cipher` and `client_cn`, the common name in the client's certificate, are of its TLS, and `client_verified` says
-    whether it has found that certificate to be good. `aws_vpce_id` and `azure_pel_id` are the private endpoint that the client came by.
+    whether it has found that certificate to be good. `aws_vpce_id`, `azure_pel_id` and `gcp_conn_id` are the private endpoint that the
+    client came by, of AWS, Azure or Google.
     """
 
     __slots__ = (
-        "alpn", "authority", "aws_vpce_id", "azure_pel_id", "client_cn", "client_verified", "tls_cipher", "tls_version", "unique_id",
+        "alpn", "authority", "aws_vpce_id", "azure_pel_id", "client_cn", "client_verified", "gcp_conn_id", "tls_cipher", "tls_version",
+        "unique_id",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +35,7 @@ class ToldByProxy:
         client_verified: bool = False,
         aws_vpce_id: str = "",
         azure_pel_id: str = "",
+        gcp_conn_id: str = "",
     ) -> None:
         self.authority: Final = authority
         self.alpn: Final = alpn
@@ -43,6 +46,7 @@ class ToldByProxy:
         self.client_verified: Final = client_verified
         self.aws_vpce_id: Final = aws_vpce_id
         self.azure_pel_id: Final = azure_pel_id
+        self.gcp_conn_id: Final = gcp_conn_id
 
     @property
     def said(self) -> bool:
@@ -56,6 +60,7 @@ class ToldByProxy:
             or self.client_cn
             or self.aws_vpce_id
             or self.azure_pel_id
+            or self.gcp_conn_id
         )
 
     def __str__(self) -> str:
@@ -64,8 +69,9 @@ class ToldByProxy:
         words = [" ".join(filter(None, (self.tls_version, name)))]
         if self.client_cn:
             words.append(f"certificate CN={self.client_cn}{'' if self.client_verified else ' (not verified)'}")
-        for label, said in (("id", self.unique_id), ("endpoint", self.aws_vpce_id), ("endpoint", self.azure_pel_id)):
-            words.append(f"{label} {said}" if said else "")
+        words.append(f"id {self.unique_id}" if self.unique_id else "")
+        endpoints = (self.aws_vpce_id, self.azure_pel_id, self.gcp_conn_id)
+        words += [f"endpoint {endpoint}" for endpoint in endpoints if endpoint]
         return ", ".join(filter(None, words)) or f"protocol {self.alpn}"
 
     def __repr__(self) -> str:

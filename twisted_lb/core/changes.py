@@ -45,12 +45,17 @@ def _difference(backend: Backend, spec: BackendSpec) -> str:
         parts.append(f"family {_family(backend.address)} -> {_family(spec.address)}")
     if backend.weight != spec.weight:
         parts.append(f"weight {backend.weight} -> {spec.weight}")
-    if backend.own_limit != spec.limit:
+    if backend.own_limit != spec.limit and not _has_it_already(backend, spec):
         now = "that of its pool" if spec.limit is None else limit_said(spec.limit)
         parts.append(f"limit {'adaptive' if backend.learns else backend.most} -> {now}")
     if backend.level != spec.level:
         parts.append(f"{_level(backend.level)} -> {_level(spec.level)}")
     return ", ".join(parts)
+
+
+def _has_it_already(backend: Backend, spec: BackendSpec) -> bool:
+    """Whether a limit of its own is the one that it has as its pool's, which has become so a moment before."""
+    return backend.own_limit is None and not backend.learns and backend.most == spec.limit
 
 
 def _level(level: int) -> str:

@@ -77,5 +77,12 @@ class SessionRouter:
             return f"client {address} is not one of its clients"
         return ""
 
+    def why(self, index: int, address: str) -> str:
+        """By which of its conditions a match takes the connection of the client at this address that it takes; empty where it has none."""
+        match = self._matches[index]
+        named = "it is one of its names" if match.names else ""
+        client = "" if match.clients is None else f"client {address} is one of its clients"
+        return " and ".join([one for one in (named, client) if one])
+
     def __repr__(self) -> str:
         return f"<SessionRouter {self._matches}>"

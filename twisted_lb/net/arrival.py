@@ -18,6 +18,7 @@ from twisted_lb.core.gate import client_key
 from twisted_lb.core.handshake_counts import Failure
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note
+from twisted_lb.core.suppression import Suppression
 from twisted_lb.net.client_connection import LINGER_S
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.frontend import STOPS, Frontend
@@ -47,6 +48,9 @@ _RECEIVE_BYTES: Final = 16384
 # Read while it waits for its turn, at its end alone: the kernel says no more of a peer that has closed its side.
 _MOST_WAITING_BYTES: Final = 65536
 
+# A reason is said so often, at most.
+_SAID_EVERY_S: Final = 1.0
+
 _log = Logger("twisted_lb.net.arrival")  # by name: compiled, there is no frame to learn it from
 
 
@@ -73,6 +77,7 @@ class Arrivals:
         self.frontend: Final = frontend
         self.poller: Final = poller
         self.build: Final = build
+        self.said: Final = Suppression(_SAID_EVERY_S)
 
     @property
     def staged(self) -> bool:
@@ -326,7 +331,7 @@ class Arrival(Pollable):
             self._frontend.handshaken.failed(Failure.LEFT)
         else:
             self._frontend.handshaken.refused(reason)
-        self._say(reason)
+        self._say(reason.partition(":")[0], reason)
         if transport.connected:
             self._linger()
         else:
@@ -385,7 +390,7 @@ class Arrival(Pollable):
         """Plain HTTP on a port for TLS: say so, in words that its client understands."""
         frontend = self._frontend
         frontend.handshaken.failed(Failure.PLAIN_HTTP)
-        self._say("it speaks HTTP without TLS")
+        self._say(Failure.PLAIN_HTTP.value, "it speaks HTTP without TLS")
         address = self._address()
         client = frontend.client_at(address, b"http", self._port_name)
         claim = Claim(address, self._received).over(client, self._peer_port())
@@ -397,18 +402,22 @@ class Arrival(Pollable):
         """Refuse a ClientHello, or what is none."""
         self._end_handshake()
         self._frontend.handshaken.failed(failure)
-        self._say(reason)
+        self._say(failure.value, reason)
         self._write(alert(description))
         self._finish()
 
     def _refuse(self, failure: Failure, reason: str) -> None:
         """Close what must not be read on."""
         self._frontend.handshaken.failed(failure)
-        self._say(reason)
+        self._say(failure.value, reason)
         self._close()
 
-    def _say(self, reason: str) -> None:
-        _log.debug("a connection of {address} did not arrive: {reason}", address=self._address(), reason=reason)
+    def _say(self, kind: str, reason: str) -> None:
+        """Log why it did not arrive, one of a kind a second: all of them are counted, and whoever likes may send a flood."""
+        left_out = self._arrivals.said.note(kind, reason, self._frontend.clock.now)
+        if left_out is not None:
+            text = f"{reason} (and {left_out} more before)" if left_out else reason
+            _log.debug("a connection of {address} did not arrive: {reason}", address=self._address(), reason=text)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -439,7 +448,7 @@ class Arrival(Pollable):
             return
         if not self._lingering:
             self._frontend.handshaken.failed(Failure.TIMED_OUT)
-            self._say("it took too long")
+            self._say(Failure.TIMED_OUT.value, "it took too long")
         self._close()
 
     @property

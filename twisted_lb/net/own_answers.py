@@ -14,7 +14,8 @@ from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 
 # What a request to a route for https alone gets that came without: the method stays.
-TO_HTTPS: Final = 308
+_TO_HTTPS: Final = 308
+_HTTPS_PORT: Final = 443
 # RFC 9110 6.4.1 and 15.3.6: these have no content.
 _EMPTY: Final = (204, 205, 304)
 
@@ -67,6 +68,11 @@ class Redirect(OwnAnswer):
         line = _status_line(self.status)
         lines = b"Location: %b\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n" % (location, len(body))
         return ResponseHead(self.status, line, lines, len(body), persistent=True, dated=False), body
+
+
+def to_https(port: int) -> Redirect:
+    """The redirect to where clients find the same host by https."""
+    return Redirect(_TO_HTTPS, b"https://{host}" + (b"" if port == _HTTPS_PORT else b":%d" % port))
 
 
 class Answer(OwnAnswer):

@@ -47,7 +47,7 @@ def told_by(header: ProxyHeader) -> ToldByProxy | None:
     """What a header says of its connection for logs and explanations, beside addresses; None for nothing."""
     if not header.tlvs:
         return None
-    ssl, endpoint = header.ssl, header.azure_pel_id
+    ssl = header.ssl
     told = ToldByProxy(
         authority=_shown(header.authority.encode("utf-8", "backslashreplace")),
         alpn=_shown(header.alpn.encode("latin-1")),
@@ -57,9 +57,14 @@ def told_by(header: ProxyHeader) -> ToldByProxy | None:
         client_cn="" if ssl is None else _shown(ssl.common_name.encode("utf-8", "backslashreplace")),
         client_verified=ssl is not None and ssl.verified,
         aws_vpce_id=_shown(header.aws_vpce_id),
-        azure_pel_id=str(endpoint) if endpoint >= 0 else "",
+        azure_pel_id=_number(header.azure_pel_id),
+        gcp_conn_id=_number(header.gcp_conn_id),
     )
     return told if told.said else None
+
+
+def _number(value: int) -> str:
+    return str(value) if value >= 0 else ""
 
 
 def _shown(value: bytes) -> str:

@@ -10,7 +10,7 @@ from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
 from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
-from twisted_lb.net.own_answers import TO_HTTPS, OwnAnswer, Redirect, asked_host
+from twisted_lb.net.own_answers import OwnAnswer, asked_host, to_https
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, came_by_https, client_name, told_lines
 from twisted_lb.net.runtime import Runtime
@@ -54,9 +54,9 @@ class Action:
         # Whether the path of a request may be looked at once more, and refused.
         self.checks: Final = rules.path_edit is not None or rules.refuse_escaped_slash
         # What came without TLS, and may not.
-        self.to_https: Final = Redirect(TO_HTTPS, b"https://{host}") if rules.https_only else None
-        self.plain: Final = self.only is not None and not (self.checks or rules.https_only)
-        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head or rules.https_only)
+        self.to_https: Final = to_https(rules.https_port) if rules.https_port else None
+        self.plain: Final = self.only is not None and not (self.checks or rules.https_port)
+        self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head or rules.https_port)
         self._runtime: Final = runtime
 
     @property

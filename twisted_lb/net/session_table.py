@@ -80,7 +80,7 @@ class SessionTable:
         for index, way in enumerate(self._ways):
             why = self._router.why_not(index, name, address)
             if not why:
-                looked_at.append(LookedAt(way.action.name, True, "it is one of its names" if name else ""))
+                looked_at.append(LookedAt(way.action.name, True, self._router.why(index, address)))
                 return looked_at
             looked_at.append(LookedAt(way.action.name, False, why))
         if self._otherwise is not None:

@@ -168,7 +168,7 @@ class RouteRules:
         bound: bool = False,
         hidden_cookies: tuple[bytes, ...] = (),
         hsts: bytes = b"",
-        https_only: bool = False,
+        https_port: int = 0,
         pages: Mapping[int, ErrorPage],
         retry_after_s: int,
     ) -> None:
@@ -219,7 +219,7 @@ class RouteRules:
         self.response_lines: Final = b"Via: 1.1 %b\r\n" % forwarding.via if forwarding.via else b""
         # RFC 6797 7.2: it is said over https alone.
         self.hsts: Final = b"Strict-Transport-Security: %b\r\n" % hsts if hsts else b""
-        self.https_only: Final = https_only
+        self.https_port: Final = https_port  # where requests are sent that came without TLS and may not; 0: they may
         self.edits_answers: Final = response_edits is not NO_EDITS or bound or bool(hsts)
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:

@@ -182,10 +182,10 @@ class Transport(Pollable, StreamTransport):
 
     def take_over(self, protocol: StreamProtocol, received: bytes) -> None:
         """Give the connection to its protocol, with the bytes that have come already, on a descriptor that the poller watches, for
-        reading.
+        reading, and for writing where something is unsent.
         """
         self.switch(protocol)
-        self._interest = READ | PEER_CLOSED
+        self._interest = READ | PEER_CLOSED | (WRITE if self.unsent else 0)
         self._poller.hand_over(self._fd, self)
         try:
             protocol.makeConnection(self)

@@ -257,11 +257,22 @@ class World:
 
 
 def _rules_of(plan: Plan, pool: str) -> RouteRules:
-    """The rules of the first route that leads to a pool."""
-    for route in plan.routes.values():
+    """The rules of the first route that leads requests to a pool."""
+    listeners = plan.listeners.values()
+    of_requests = {name for one in listeners if not one.tcp for name in (*one.routes, one.route)}
+    of_sessions = {name for one in listeners for name in (*one.sessions, *((one.route,) if one.tcp else ()))}
+    led = False
+    for name, route in plan.routes.items():
         for lead in route.leads:
-            if lead.pool == pool:
+            if lead.pool != pool:
+                continue
+            if name in of_requests or name not in of_sessions:
                 return lead.rules
+            led = True
+    if led:
+        raise ValueError(
+            f"connections to the pool {pool} are carried as they are (TCP), and what is modelled is requests"
+        )
     raise ValueError(f"no route leads to a pool {pool}")
 
 

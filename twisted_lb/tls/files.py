@@ -13,7 +13,7 @@ from twisted_lb.tls.contexts import try_out
 from twisted_lb.tls.disk import Disk
 from twisted_lb.tls.flaws import BadCertificate, Flaw, FlawKind
 from twisted_lb.tls.known import Known
-from twisted_lb.tls.parsing import made_of, public_bytes
+from twisted_lb.tls.parsing import made_of, names_of, public_bytes
 from twisted_lb.tls.pem import Key, Pem, no_certificate, read_pem
 
 # certbot's names, in the folder of one certificate.
@@ -42,9 +42,16 @@ def load(path: str, disk: Disk, known: Known | None = None) -> tuple[Certificate
         found.setdefault(one.fingerprint, one)
     if not found:
         raise BadCertificate(
-            f"{path}: there is no certificate with its key in this folder (NAME.pem, NAME.crt, {_CHAIN})"
+            f"{path}: there is no certificate with its key in this folder (NAME.pem, NAME.crt, {_CHAIN}){_passed_over(path, entries, disk)}"
         )
     return tuple(found.values())
+
+
+def _passed_over(path: str, entries: Sequence[str], disk: Disk) -> str:
+    """Which files of a folder have certificates of CAs alone, for whoever has taken one for a server's."""
+    inner = [one for one in entries if _may_have_one(one) and _entries(os.path.join(path, one), disk) is None]
+    cas = [one for one in inner if _read(os.path.join(path, one), disk).certificates]
+    return f"; passed over as a CA: {', '.join(cas)}" if cas else ""
 
 
 def _in_folder(path: str, entries: Sequence[str], disk: Disk, known: Known) -> Iterator[Certificate]:
@@ -60,20 +67,32 @@ def _in_folder(path: str, entries: Sequence[str], disk: Disk, known: Known) -> I
         if within is not None:
             if _CHAIN in within:
                 yield from known.of(os.path.join(inner, _CHAIN), disk, _in_file)
-        elif name.endswith(_ENDINGS) and not name.endswith(_ISSUER) and not _is_a_key(name):
+        elif _may_have_one(name):
             yield from known.of(inner, disk, _in_file_of_a_folder)
 
 
 def _in_file_of_a_folder(path: str, disk: Disk) -> tuple[Certificate, ...]:
     """What has no certificate there, or those of CAs without a key, is passed over."""
     pem = _read(path, disk)
-    if not pem.certificates or (all(map(_is_a_ca, pem.certificates)) and not pem.keys):
+    if not pem.certificates or (all(map(_is_a_ca, pem.certificates)) and not _is_a_server_s(pem, disk)):
         return ()
     return tuple(_with_keys(pem, disk))
 
 
-def _is_a_key(name: str) -> bool:
-    return name == _KEY or name.endswith(("-key.pem", ".key.pem"))
+def _is_a_server_s(pem: Pem, disk: Disk) -> bool:
+    """Whether CAs have a key with them; or one beside them, and name a host: `openssl req -x509` makes a server's certificate a CA,
+    and a CA of one's own, which lies there with its key too, names none.
+    """
+    try:
+        return bool(pem.keys or (any(map(names_of, pem.certificates)) and _found_beside(pem.path, disk)))
+    except (ValueError, x509.DuplicateExtension):
+        return False
+
+
+def _may_have_one(name: str) -> bool:
+    """Whether a file of a folder may have a certificate, by its name."""
+    is_a_key = name == _KEY or name.endswith(("-key.pem", ".key.pem"))
+    return name.endswith(_ENDINGS) and not name.endswith(_ISSUER) and not is_a_key and not name.startswith(".")
 
 
 def _in_file(path: str, disk: Disk) -> tuple[Certificate, ...]:
@@ -121,6 +140,15 @@ def _which(pem: Pem) -> str:
 
 def _beside(path: str, disk: Disk) -> tuple[Key, ...]:
     """The key beside a chain."""
+    keys = _found_beside(path, disk)
+    if not keys:
+        stem = os.path.splitext(os.path.basename(path))[0]
+        raise BadCertificate(f"{path}: has no key, and there is none beside it ({stem}.key, {stem}-key.pem, {_KEY})")
+    return keys
+
+
+def _found_beside(path: str, disk: Disk) -> tuple[Key, ...]:
+    """The same, empty where there is none."""
     folder, name = os.path.split(path)
     stem = os.path.splitext(name)[0]
     for beside in dict.fromkeys((f"{stem}.key", f"{stem}-key.pem", f"{stem}.key.pem", f"{name}.key", _KEY)):
@@ -135,7 +163,7 @@ def _beside(path: str, disk: Disk) -> tuple[Key, ...]:
         if not keys:
             raise BadCertificate(f"{other}: has no private key")
         return keys
-    raise BadCertificate(f"{path}: has no key, and there is none beside it ({stem}.key, {stem}-key.pem, {_KEY})")
+    return ()
 
 
 def _certificate(pem: Pem, leaf: x509.Certificate, key: Key, disk: Disk) -> Certificate:

@@ -21,7 +21,9 @@ CRC32C: Final = 0x03
 NOOP: Final = 0x04
 UNIQUE_ID: Final = 0x05
 SSL: Final = 0x20
-# Of clouds (AWS's network load balancer, Azure's private link): a byte that says what follows, and that.
+# Of clouds: Google's Private Service Connect has a number there.
+GCP: Final = 0xE0
+# AWS's network load balancer and Azure's private link: a byte that says what follows, and that.
 AWS: Final = 0xEA
 AZURE: Final = 0xEE
 _ENDPOINT: Final = 0x01  # of both: the private endpoint that the client has come by
@@ -156,6 +158,14 @@ class ProxyHeader:
         """The number of the private endpoint that the client has come by (LinkID of Azure's private link); -1 where it is not said."""
         value = _value(self.tlvs, AZURE)
         return int.from_bytes(value[1:], "little") if len(value) == 5 and value[0] == _ENDPOINT else -1
+
+    @property
+    def gcp_conn_id(self) -> int:
+        """The number of the connection of Google's Private Service Connect that the client has come by (pscConnectionId); -1 where it is
+        not said.
+        """
+        value = _value(self.tlvs, GCP)
+        return int.from_bytes(value, "big") if len(value) == 8 else -1
 
     @property
     def ssl(self) -> ProxySsl | None:
