@@ -245,7 +245,9 @@ class Kernel:
         self.files: dict[int, Any] = {}
         self.exact: Callable[[], float | None] = lambda: None  # the next of the moments that a timer is set for
         self.held = False  # the process is
-        self.connects: Callable[[DiallingSocket, tuple], None] = lambda sock, where: None  # told of each that begins to connect
+        self.connects: Callable[[DiallingSocket, tuple], None] = lambda sock, where: (
+            None
+        )  # told of each that begins to connect
         self.turn: Callable[[], None] = lambda: None  # the poller's doRead
         self.after: Callable[[], None] = lambda: None
         self.closed = False
