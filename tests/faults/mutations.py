@@ -444,6 +444,71 @@ MUTATIONS = (
             Change("Exchange._hedge_later", "or not attempts.idempotent ", ""),
         ),
     ),
+    once(
+        "an end without a good-bye is one in order",
+        "Upstream.readConnectionLost",
+        "isinstance(transport, TlsTransport) and transport.truncated",
+        "False",
+    ),
+    once("nobody says good-bye before it closes", "TlsTransport.loseConnection", "self._say_good_bye()"),
+    once("a backend is believed whatever it shows", "_context", "if not settings.verify:", "if True:"),
+    Mutation(
+        "behind a handshake that fails it goes on in the clear",
+        (
+            Change("_Dialling.failed", "self._drop_tls()", "self.secured(transport)\n        return"),
+            Change("TlsTransport._fail", "self._discarding = True", "handshake.failed(self, reason)\n        return"),
+            Change(
+                "TlsTransport.write",
+                "if len(data) <= _RECORD_BYTES:",
+                "if not self._up:\n            super().write(data)\n            return\n        if len(data) <= _RECORD_BYTES:",
+            ),
+        ),
+    ),
+    once(
+        "a handshake that fails is one that takes too long",
+        "_Dialling.failed",
+        "Outcome.REFUSED",
+        "Outcome.CONNECT_TIMEOUT",
+    ),
+    once(
+        "a handshake with a backend has no end",
+        "_Dialling._timed_out",
+        "if self._transport is not None:",
+        "if self._transport is not None:\n            return\n        if False:",
+    ),
+    once(
+        "a handshake with a client has no end",
+        "Arrival.begin",
+        "frontend.deadlines.arm(self._deadline, frontend.clock.now + rules.patience_s)",
+    ),
+    once("the place of a handshake is given back twice", "Arrival._end_handshake", "self._handshaking = False"),
+    once("the place of a handshake is never given back", "Arrival._end_handshake", "self._frontend.handshakes.end()"),
+    once(
+        "what comes with the end of a handshake waits for more",
+        "TlsTransport.ready",
+        "if self._up or self._shake():",
+        "if self._up or (self._shake() and False):",
+    ),
+    once(
+        "the second record of a receive waits for more",
+        "TlsTransport._decrypt",
+        "elif self._inbound.pending:",
+        "elif False:",
+    ),
+    once(
+        "what is unsent at the end of a handshake is watched for ever",
+        "Transport.take_over",
+        " | (WRITE if self.unsent else 0)",
+        "",
+    ),
+    once("a connection that tells of one client serves others", "Cluster._greeting", "upstream.bound = True"),
+    once(
+        "a backend is told of the balancer in front, and not of the client",
+        "ClientConnection.proxy_header",
+        "self.client.name",
+        '"10.8.0.1"',
+    ),
+    once("the header of a balancer in front is read and not heeded", "Arrival._go_on", "self._go_by(header)"),
 )
 
 

@@ -38,7 +38,7 @@ class Securing:
         drawn = rng.random() < 0.3
         clients, proxied = rng.random() < 0.75, rng.choice([0, 0, 1, 2])
         backends, greets = rng.random() < 0.75, rng.choice([0, 0, 0, 1, 2])
-        self._old, self._asks = rng.random() < 0.25, rng.random() < 0.5
+        self._old, self._resumes = rng.random() < 0.25, rng.random() < 0.5
         self._wrong_share = rng.choice([0.0, 0.0, 0.1, 0.5])
         self._stop_share = rng.choice([0.0, 0.05, 0.2])
         on = sockets and drawn
@@ -47,7 +47,7 @@ class Securing:
         self.on = bool(self.clients or self.backends or self.proxied or self.greets)
         self.stopped = 0  # clients that stop in their handshakes
         self.shown: dict[str, int] = {}  # how often backends showed what
-        self._sessions: dict[str, Any] = {}
+        self._last_client: Layer | None = None
         if self.on:
             KEYS.forget()
 
@@ -127,8 +127,10 @@ class Securing:
         end = None
         if self.clients:
             context = client_context(old=self._old)
-            end = TlsEnd(context, name=APP, session=self._sessions.get(APP))
-        return Layer(client, end, header=header, holds=holds)
+            last = self._last_client.session if self._resumes and self._last_client is not None else None
+            end = TlsEnd(context, name=APP, session=last)
+        self._last_client = Layer(client, end, header=header, holds=holds)
+        return self._last_client
 
     # Backends.
 
@@ -147,7 +149,8 @@ class Securing:
             end = TlsEnd(backend_context(shows), server_side=True)
             stops = not calm and rng.random() < self._stop_share / 4
             holds = rng.choice(HOLDS) if stops else ""
-        return Layer(serving, end, holds=holds, introduced=bool(self.greets), shows=shows)
+        vanishes = rng.random() < 0.5
+        return Layer(serving, end, holds=holds, introduced=bool(self.greets), shows=shows, vanishes=vanishes)
 
 
 def header_of(version: int, source: str, destination: str, source_port: int, destination_port: int) -> bytes:

@@ -271,6 +271,8 @@ class Serving(Actor):
         self.stop()
         if self.transport is not None and reset:
             self.transport.abortConnection()
+        elif isinstance(self.transport, Layer):
+            self.transport.die()
         elif self.transport is not None:
             self.transport.loseConnection()
 

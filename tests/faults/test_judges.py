@@ -7,14 +7,33 @@ from typing import Any
 import pytest
 from faults.agents import Agreeing
 from faults.attempts import Attempt, Backends
+from faults.handshaking import Handshaking
 from faults.keeping import Keeping
 from faults.ledger import Change, Member, Members, Moment, TakenOut, Try
 from faults.marks import Mark
+from faults.operator import _idle
 from faults.oracle import Oracle
 from faults.outlying import Outlying
 from faults.reader import read_both
+from faults.records import Wire
 from faults.returning import Returning
-from faults.tape import HEARD_FIN, PUT, SAID_FIN, SAID_RST, TOOK, Check, Tape, TapedPipe, Tapes
+from faults.securing import header_of
+from faults.tape import (
+    HEARD_CUT,
+    HEARD_FIN,
+    HEARD_RST,
+    PUT,
+    SAID_CUT,
+    SAID_FIN,
+    SAID_RST,
+    TOOK,
+    Check,
+    Entry,
+    Tape,
+    TapedPipe,
+    Tapes,
+    may_mean,
+)
 from faults.town import Town
 from faults.turns import Turns
 
@@ -432,3 +451,208 @@ def test_a_tape_has_how_the_balancer_lets_go_be_it_after_the_network_has_torn_it
     for way in ways:
         getattr(out, way)()
     assert [entry.what for entry in tape.entries] == noted
+
+
+# TLS.
+
+
+def taped(*said: str, shaken: int = 2, shows: str = "right", tls: bool = True, alert: bytes = b"") -> Tape:
+    """A connection over TLS on whose tape this is, a second apart."""
+    clock = HeapClock(1000.0)
+    tape = Tapes(clock, None).begin("backend a:80")
+    tape.shaken, tape.shows = shaken, shows
+    tape.wire = Wire(tls=tls, proxy_from_client=False)
+    tape.wire.from_client.alert = alert
+    tape.outgoing = SimpleNamespace(way=tape.wire.from_client)
+    for one in said:
+        clock.advance(1.0)
+        tape.note(one, b"x")
+    return tape
+
+
+@pytest.mark.parametrize(
+    ("good_bye", "up", "noted"),
+    [(True, True, "FIN"), (False, True, "CUT"), (False, False, "FIN")],
+)
+@pytest.mark.parametrize("outwards", [True, False])
+def test_an_end_over_tls_is_one_in_order_only_behind_a_good_bye(outwards, good_bye, up, noted):
+    """In a handshake there is nothing to cut."""
+    clock = HeapClock(1000.0)
+    out, back = (TapedPipe(clock, 1000, Random(1), Chances) for _ in range(2))
+    out.back, back.back = back, out
+    out.outwards = outwards
+    out.tape = tape = taped(shaken=2 if up else 1)
+    tape.entries.clear()
+    assert tape.wire is not None
+    out.way = tape.wire.from_client
+    if good_bye:
+        out.way.good_bye = True
+        tape.entries += [Entry(1, 1000.0, HEARD_FIN, b"")] if not outwards else []
+    out.end()
+    ends = {"FIN": (SAID_FIN, HEARD_FIN), "CUT": (SAID_CUT, HEARD_CUT)}
+    assert [entry.what for entry in tape.entries] == [ends[noted][not outwards]]
+
+
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nsome of it"
+
+
+@pytest.mark.parametrize(("end", "whole"), [(HEARD_FIN, True), (HEARD_CUT, False), (HEARD_RST, False)])
+def test_an_answer_until_the_close_is_whole_only_behind_a_good_bye(end, whole):
+    clock = HeapClock(1.0)
+    tape = Tapes(clock, None).begin("backend a:80")
+    for what, data in ((PUT, PLAIN), (TOOK, UNTIL_CLOSE), (end, b"")):
+        tape.note(what, data)
+    town: Any = SimpleNamespace(
+        members=SimpleNamespace(asked=lambda dialled: None),
+        line=SimpleNamespace(abandoned_s=0.0),
+        network=SimpleNamespace(kernel=object(), dials=[]),
+        records=[],
+    )
+    backends = Backends(town, pytest.fail)
+    dialled: Any = SimpleNamespace(at=1, when=1.0, address="a:80", wanted_by="c0r0", tape=tape, failed="")
+    backends._read(dialled)
+    (attempt,) = backends.attempts["c0r0"]
+    assert attempt.answer is not None
+    assert attempt.answer.complete is whole
+    oracle: Any = Oracle.__new__(Oracle)
+    oracle.backends, oracle.records, oracle._spans = backends, {}, {}
+    oracle.asks = {"c0r0": (None, SimpleNamespace(mark=Mark()))}
+    config = LoadBalancerConfig.model_validate({"backends": ["a:80"]})
+    oracle.town = SimpleNamespace(
+        clock=clock, generations=SimpleNamespace(between=lambda first, last: [config]), downs=[]
+    )
+    allowed = oracle.allowed("c0r0", attempt, 1.0)
+    assert ("OK" in allowed, "CUT_SHORT" in allowed) == (whole, True), "that it was waited for too long is allowed too"
+
+
+def failed(tape: Tape | None, *, after_s: float) -> Any:
+    return SimpleNamespace(tape=tape, when=1000.0, failed_when=1000.0 + after_s, timeout_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("tape", "after_s", "means"),
+    [
+        (None, 1.0, set()),
+        (None, 2.05, {"CONNECT_TIMEOUT"}),
+        (None, 2.5, set()),
+        (taped(shaken=0), 1.0, set()),
+        (taped(shaken=1), 2.0, {"CONNECT_TIMEOUT"}),
+        (taped(HEARD_FIN, shaken=0), 1.0, {"REFUSED"}),
+        (taped("heard alert", shaken=1), 1.0, {"REFUSED"}),
+        (taped(shows="expired", shaken=0), 1.0, {"REFUSED"}),
+        (taped(HEARD_FIN, shaken=2), 1.0, set()),
+    ],
+)
+def test_a_connect_over_tls_fails_by_who_ends_the_handshake_or_in_its_whole_time(tape, after_s, means):
+    assert may_mean(failed(tape, after_s=after_s), 0.0) == means
+
+
+def judged_shake(judge: str, *words: Any, **town: Any) -> list[str]:
+    complaints: list[str] = []
+    held = SimpleNamespace(lost_s=lambda since, until: 0.0)
+    place = SimpleNamespace(
+        closed=None,
+        process=held,
+        clock=HeapClock(1009.0),
+        securing=SimpleNamespace(clients=True),
+        **town,
+    )
+    handshaking = Handshaking(SimpleNamespace(town=place, complain=complaints.append))
+    getattr(handshaking, judge)(*words)
+    return complaints
+
+
+def test_who_closes_without_a_good_bye_or_says_what_is_no_tls_is_seen():
+    assert judged_shake("_judge_wire", taped(SAID_FIN)) == []
+    assert judged_shake("_judge_wire", taped(SAID_CUT, alert=b"\2\x14")) == [], "an alert says why"
+    (said,) = judged_shake("_judge_wire", taped(SAID_CUT))
+    assert said.endswith("was closed without a good-bye")
+    (said,) = judged_shake("_judge_wire", taped("said no tls"))
+    assert "carries what is no TLS" in said
+
+
+def test_a_client_has_its_whole_time_for_its_handshake_and_no_more():
+    assert judged_shake("_judge_arrival", taped("heard finished")) == []
+    assert judged_shake("_judge_arrival", taped("said finished", SAID_FIN)) == [], "2.0 s are set"
+    assert judged_shake("_judge_arrival", taped(HEARD_FIN, SAID_FIN)) == [], "it has left"
+    (said,) = judged_shake("_judge_arrival", taped(SAID_FIN))
+    assert "was closed 1.0 s after its handshake began" in said
+    (said,) = judged_shake("_judge_arrival", taped("said finished"))
+    assert "was waited for 9.0 s" in said
+    assert "was refused in its handshake" in judged_shake("_judge_arrival", taped("said alert", HEARD_FIN))[0]
+
+
+@pytest.mark.parametrize(("done", "failures", "said"), [
+    (1, {}, []),
+    (1, {"left": 2, "timed_out": 1}, []),
+    (2, {}, ["2 handshakes are counted, 1 are seen"]),
+    (1, {"no_shared_cipher": 1}, ["handshakes failed, as it is counted, for {'no_shared_cipher': 1}"]),
+])  # fmt: skip
+def test_handshakes_are_counted_as_they_are_seen(done, failures, said):
+    counts = SimpleNamespace(done={("TLSv1.3", "", False): done}, failures=failures)
+    tapes = [taped("heard finished"), taped(HEARD_FIN)]
+    assert judged_shake("_count", frontend=SimpleNamespace(handshaken=counts), client_tapes=tapes) == said
+
+
+@pytest.mark.parametrize(
+    ("tape", "detail", "said"),
+    [
+        (taped(), "", ""),
+        (
+            taped("said alert", SAID_FIN, shows="expired", shaken=0),
+            "TLS: CERTIFICATE_VERIFY_FAILED: it has expired",
+            "",
+        ),
+        (taped("said alert", SAID_FIN, shows="expired", shaken=0), "TLS: no answer", "is refused for 'TLS: no answer'"),
+        (taped(shows="expired"), "", "shows expired, and is believed"),
+        (taped(PUT, SAID_FIN, shows="expired", shaken=1), "", "shows expired, and is believed"),
+        (taped("said alert", SAID_FIN, shaken=0), "TLS: no", "shows what it should, and is refused for 'TLS: no'"),
+        (taped(shaken=1), "", "was waited for 9.0 s in its handshake, 2.0 are set"),
+    ],
+)
+def test_a_backend_is_believed_by_its_certificate_alone_and_waited_for_in_its_time(tape, detail, said):
+    dialled = SimpleNamespace(detail=detail, failed="", when=1000.0, timeout_s=2.0)
+    found = judged_shake("_judge_connect", dialled, tape)
+    assert [one.endswith(said) for one in found] == ([True] if said else [])
+
+
+def judged_introduction(*, source: str) -> list[str]:
+    """What is said of a request of the client 10.0.0.1 on a connection whose header names this one."""
+    complaints: list[str] = []
+    tape = taped(tls=False)
+    assert tape.wire is not None
+    tape.wire.from_client.header = header_of(1, source, "10.6.0.1", 40000, 8080)
+    attempt = SimpleNamespace(tape=tape, reached=True)
+    oracle: Any = SimpleNamespace(
+        town=SimpleNamespace(network=SimpleNamespace(checked=[])),
+        complain=complaints.append,
+        asks={"c0r0": (SimpleNamespace(shown="10.0.0.1"), None)},
+        backends=SimpleNamespace(attempts={"c0r0": [attempt]}),
+    )
+    Handshaking(oracle)._judge_introductions()
+    return complaints
+
+
+def test_a_backend_that_was_told_of_another_client_is_seen():
+    assert judged_introduction(source="10.0.0.1") == []
+    (said,) = judged_introduction(source="10.0.0.2")
+    assert said.endswith("was told of '10.0.0.2', and serves c0r0 of 10.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("short", "good_bye", "ended", "excused"),
+    [(1001.0, 1001.4, 1001.4, True), (1001.0, 1001.4, 1001.6, False), (1001.2, 1001.4, 1001.4, False), (1001.0, -1.0, 1001.4, False)],
+)  # fmt: skip
+def test_a_connection_stays_for_its_good_bye_only_while_there_is_no_room_for_that(short, good_bye, ended, excused):
+    tape = taped()
+    tape.outgoing = SimpleNamespace(short=[short], good_bye_when=good_bye)
+    tape.entries.append(Entry(9, ended, SAID_FIN, b""))
+    assert tape.good_bye_waited(1001.0) is excused
+
+
+@pytest.mark.parametrize(("shaken", "idle"), [(2, True), (1, False)])
+def test_who_is_in_its_handshake_is_not_idle(shaken, idle):
+    tape = taped(shaken=shaken)
+    tape.end = SimpleNamespace(connected=True, unsent=0)
+    tape.outgoing, tape.incoming = SimpleNamespace(queued=0), SimpleNamespace(bytes=b"")
+    assert _idle(tape) is idle

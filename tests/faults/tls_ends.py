@@ -20,7 +20,7 @@ _RECORD_BYTES = 16384
 class Layer:
     """One end of a connection: first a PROXY `header`, in the clear, then TLS, if there is an `end`. `holds`: what of its handshake it keeps to
     itself, for ever: "all", "half" of its first bytes, or what it would say "next". `introduced`: the other end begins with a header; `shows`: what
-    its certificate is.
+    its certificate is; `vanishes`: how it ends when its process dies, without a good-bye.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Layer:
         holds: str = "",
         introduced: bool = False,
         shows: str = RIGHT,
+        vanishes: bool = False,
     ) -> None:
         self.truncated = False
         self.failed = ""  # why there is no TLS
@@ -42,6 +43,7 @@ class Layer:
         self._holds = holds
         self._introduced = introduced
         self._shows = shows
+        self._vanishes = vanishes
         self._unread = b""
         self._said = 0  # how often it had something to say in its handshake
         self._transport: MemoryTransport | None = None
@@ -169,6 +171,17 @@ class Layer:
     def loseConnection(self) -> None:
         self._say_good_bye()
         self._raw.loseConnection()
+
+    def die(self) -> None:
+        """Close as a process that has ended."""
+        if not self._vanishes:
+            self._say_good_bye()
+        self._raw.loseConnection()
+
+    @property
+    def session(self) -> Any:
+        """The session that a later connection may resume, None for none."""
+        return self._end.tls.session if self._end is not None and self._end.up else None
 
     def loseWriteConnection(self) -> None:
         if self._end is not None and not self._end.up and not self.failed:

@@ -94,6 +94,21 @@ def test_a_fin_of_the_client_is_passed_on_and_the_backend_may_go_on(make, side):
     assert client.closed
 
 
+def test_how_long_sessions_last_is_no_time_that_those_with_a_deadline_need(make):
+    gateway = make(timeouts={"deadline_s": 1.0})
+    for _ in range(4):
+        client, backend = joined(gateway)
+        gateway.advance(11)
+        client.shut()
+        backend.shut()
+        gateway.advance(1)
+    assert [record.ended_by for record in gateway.records] == [Outcome.OK] * 4
+    assert (
+        sum(backend.totals.answers()[0] for backend in gateway.world.plane.clusters["default"].pool.backends.values())
+        == 4
+    )
+
+
 def test_a_fin_of_the_backend_is_passed_on_and_the_client_may_go_on(make):
     client, backend = joined(make())
     backend.shut()

@@ -37,7 +37,7 @@ class Denied(enum.IntEnum):
 
 class BackendTotals:
     """What a backend has done: how long complete answers took, from lease to last byte, by the `KINDS` of their status; `unfinished`
-    answers, of which the head has come and not the end, tunnels among them; new connections; failed and passed checks by how
+    answers, of which the head has come and not the end, tunnels and sessions among them; new connections; failed and passed checks by how
     long they took (`checks[False]`, `checks[True]`); ejections by `EjectionRule`, and how many were `withheld`; changes of state by what
     it became; `reports` of its load that count, and `bad_reports`, which are none or do not say what is compared.
     """

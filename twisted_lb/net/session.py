@@ -434,8 +434,8 @@ class Session(Requester, Receiver, Speaker):
         counted_in(flow.lasted, 0).put(slot_of(took_s), took_s)
         attempt = attempts.current
         if self._started and attempt is not None:
-            totals = attempt.lease.backend.totals
-            counted_in(totals.lasted, 0).add(frontend.clock.now - attempt.began)
+            # As of a tunnel: how long it lasts is no time that an answer takes, by which deadlines are foreseen.
+            attempt.lease.backend.totals.unfinished[0] += 1
 
     def _tell_end(self, cut: Outcome | None = None, detail: str = "") -> None:
         """Tell observers the record. `cut`: what cut it short, rather than the outcome of an attempt."""
