@@ -85,5 +85,5 @@ def request_line(record: Record, uri: bytes) -> bytes:
     """The request line, as far as it is known; empty where nothing is."""
     method, version = record.method, record.version
     if version and method and uri:
-        return b"%b %b HTTP/1.%d" % (method, uri, version - 10)
+        return b"%b %b HTTP/%d.%d" % (method, uri, version // 10, version % 10)
     return b" ".join([word for word in (method, uri) if word])

@@ -15,7 +15,7 @@ from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.record import Record
+from twisted_lb.core.record import Record, version_name
 
 _OK: Final = Outcome.OK
 _TCP: Final = b"tcp"
@@ -287,7 +287,7 @@ def _how(record: Record) -> str:
     """By which method, how and for what host a request came."""
     said = f',"http.request.method":{as_json(record.method)}'
     if record.version:
-        said += f',"network.protocol.version":"{"1.1" if record.version == 11 else "1.0"}"'
+        said += f',"network.protocol.version":"{version_name(record.version)}"'
     if record.scheme:
         said += f',"url.scheme":{as_json(record.scheme)}'
     if record.host:

@@ -10,7 +10,7 @@ from twisted_lb.access_log.moments import Stamps, iso
 from twisted_lb.access_log.termination import termination
 from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.never import NEVER
-from twisted_lb.core.record import Record
+from twisted_lb.core.record import Record, version_name
 
 Value = Callable[[Around, Record], object]
 
@@ -54,7 +54,7 @@ def _query(around: Around, record: Record) -> object:
 
 
 def _version(_: Around, record: Record) -> object:
-    return "" if not record.version else "1.1" if record.version == 11 else "1.0"
+    return version_name(record.version) if record.version else ""
 
 
 # What stands for each placeholder but the time: bytes of a client, or words and numbers of ours. Nothing becomes a `-`.

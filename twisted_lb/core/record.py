@@ -13,6 +13,7 @@ from twisted_lb.core.trace import Trace
 
 # Looked up once, not for each request.
 _OK: Final = Outcome.OK
+_HTTP_1_0: Final = 10
 
 
 # No cycle leads through it: what it refers to knows nothing of it.
@@ -177,3 +178,8 @@ class Observers:
         if self.of_failures and not record.plain:
             for observer in self.of_failures:
                 observer(record)
+
+
+def version_name(version: int) -> str:
+    """What a version of HTTP is called (a record's `version`), as OpenTelemetry does: `1.0`, `1.1`, `2`."""
+    return f"{version // 10}.{version % 10}" if version % 10 or version == _HTTP_1_0 else str(version // 10)

@@ -9,7 +9,7 @@ from twisted_lb.core.attempts import Attempt
 from twisted_lb.core.flow import METHODS
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome, Refusal, Reply
-from twisted_lb.core.record import Record
+from twisted_lb.core.record import Record, version_name
 from twisted_lb.core.trace import Trace
 
 # Of opentelemetry.proto.trace.v1: Span.SpanKind, Status.StatusCode, and what Span.flags says of a parent.
@@ -97,7 +97,7 @@ def _server_span(record: Record, trace: Trace, epoch: float) -> Span:
                 "client.address": record.client,
                 "network.peer.address": record.peer,
                 "network.peer.port": record.peer_port,
-                "network.protocol.version": _version(record),
+                "network.protocol.version": version_name(record.version) if record.version else "",
                 "http.request.body.size": record.request_bytes,
                 "http.response.body.size": record.response_bytes,
                 "http.request.id": _text(record.request_id),
@@ -203,10 +203,6 @@ def _host(host: bytes) -> tuple[str, int | None]:
     if colon and port.isdigit() and len(port) <= 5:
         return _text(name).strip("[]"), int(port)
     return _text(host).strip("[]"), None
-
-
-def _version(record: Record) -> str:
-    return f"{record.version // 10}.{record.version % 10}" if record.version else ""
 
 
 def _text(value: bytes) -> str:
