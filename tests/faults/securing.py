@@ -40,12 +40,11 @@ class Securing:
         backends, greets = rng.random() < 0.75, rng.choice([0, 0, 0, 1, 2])
         self._old, self._resumes = rng.random() < 0.25, rng.random() < 0.5
         self._wrong_share = rng.choice([0.0, 0.0, 0.1, 0.5])
-        self._stop_share = rng.choice([0.0, 0.05, 0.2])
+        self._stop_share = rng.choice([0.0, 0.1, 0.3])
         on = sockets and drawn
         self.clients, self.proxied = on and clients and not web, proxied if on and not web else 0
         self.backends, self.greets = on and backends and not named, greets if on and not named else 0
         self.on = bool(self.clients or self.backends or self.proxied or self.greets)
-        self.stopped = 0  # clients that stop in their handshakes
         self.shown: dict[str, int] = {}  # how often backends showed what
         self._last_client: Layer | None = None
         if self.on:
@@ -119,18 +118,20 @@ class Securing:
             client.shown = client.host.replace("10.0.0.", "10.7.0.")
         stops = self.clients and self._rng.random() < self._stop_share
         holds = self._rng.choice(HOLDS) if stops else ""
-        self.stopped += bool(stops)
-        client.behind = lambda one: self._before_client(one, holds)
+        leaves_s = self._rng.uniform(0, HANDSHAKE_S) if stops and self._rng.random() < 0.5 else None
+        client.behind = lambda one: self._before_client(one, holds, leaves_s)
 
-    def _before_client(self, client: Client, holds: str) -> Layer:
+    def _before_client(self, client: Client, holds: str, leaves_s: float | None) -> Layer:
         header = b"" if not self.proxied else header_of(self.proxied, client.shown, "10.8.0.1", 40000, 8080)
         end = None
         if self.clients:
             context = client_context(old=self._old)
             last = self._last_client.session if self._resumes and self._last_client is not None else None
             end = TlsEnd(context, name=APP, session=last)
-        self._last_client = Layer(client, end, header=header, holds=holds)
-        return self._last_client
+        layer = self._last_client = Layer(client, end, header=header, holds=holds)
+        if leaves_s is not None:
+            client.clock.callLater(leaves_s, layer.leave)
+        return layer
 
     # Backends.
 
@@ -146,8 +147,8 @@ class Securing:
             wrong = not calm and rng.random() < self._wrong_share
             shows = rng.choice(WRONG) if wrong else RIGHT
             self.shown[shows] = self.shown.get(shows, 0) + 1
-            end = TlsEnd(backend_context(shows), server_side=True)
-            stops = not calm and rng.random() < self._stop_share / 4
+            end = TlsEnd(backend_context(shows, old=self._old), server_side=True)
+            stops = not calm and rng.random() < self._stop_share / 8
             holds = rng.choice(HOLDS) if stops else ""
         vanishes = rng.random() < 0.5
         return Layer(serving, end, holds=holds, introduced=bool(self.greets), shows=shows, vanishes=vanishes)
