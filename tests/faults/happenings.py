@@ -183,8 +183,13 @@ def _logins(town: Town) -> Counter[str]:
 
 
 def _securing(town: Town) -> Counter[str]:
-    securing, tapes = town.securing, [tape for tape in town.network.tapes.all if tape.wire is not None and tape.wire.tls]
-    seen: Counter[str] = Counter(f"a backend shows {what}" for what, count in securing.shown.items() for _ in range(count))
+    securing, tapes = (
+        town.securing,
+        [tape for tape in town.network.tapes.all if tape.wire is not None and tape.wire.tls],
+    )
+    seen: Counter[str] = Counter(
+        f"a backend shows {what}" for what, count in securing.shown.items() for _ in range(count)
+    )
     counts = town.frontend.handshaken
     seen["a client's handshake is over"] = sum(counts.done.values())
     seen["a client's handshake resumes a session"] = sum(counts.done[key] for key in counts.done if key[2])

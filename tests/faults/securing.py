@@ -28,20 +28,33 @@ HANDSHAKE_S = 2.0
 HOLDS = ["all", "half", "next"]
 
 
+SHARE = 0.3
+
+
+def stream(seed: int) -> random.Random:
+    """Chance, for this alone: what it draws moves nothing of a town that speaks no TLS."""
+    return random.Random(f"{seed}/tls")
+
+
+def drawn(seed: int) -> bool:
+    """Whether a town speaks any of this, if it can."""
+    return stream(seed).random() < SHARE
+
+
 class Securing:
     """What the connections of one town speak, from a stream of its own; `clients` and `backends`: TLS. `proxied`: clients come through somebody
     who says who they are, in this version of the PROXY protocol; `greets`: backends are told in that one. 0: nobody says anything.
     """
 
     def __init__(self, seed: int, *, sockets: bool, web: bool, named: bool) -> None:
-        self._rng = rng = random.Random(f"{seed}/tls")
-        drawn = rng.random() < 0.3
+        self._rng = rng = stream(seed)
+        begins = rng.random() < SHARE
         clients, proxied = rng.random() < 0.75, rng.choice([0, 0, 1, 2])
         backends, greets = rng.random() < 0.75, rng.choice([0, 0, 0, 1, 2])
         self._old, self._resumes = rng.random() < 0.25, rng.random() < 0.5
         self._wrong_share = rng.choice([0.0, 0.0, 0.1, 0.5])
         self._stop_share = rng.choice([0.0, 0.1, 0.3])
-        on = sockets and drawn
+        on = sockets and begins
         self.clients, self.proxied = on and clients and not web, proxied if on and not web else 0
         self.backends, self.greets = on and backends and not named, greets if on and not named else 0
         self.on = bool(self.clients or self.backends or self.proxied or self.greets)
