@@ -496,13 +496,6 @@ MUTATIONS = (
         "elif False:",
     ),
     once(
-        "what is unsent at the end of a handshake is watched for ever",
-        "Transport.take_over",
-        " | (WRITE if self.unsent else 0)",
-        "",
-    ),
-    once("a connection that tells of one client serves others", "Cluster._greeting", "upstream.bound = True"),
-    once(
         "a backend is told of the balancer in front, and not of the client",
         "ClientConnection.proxy_header",
         "self.client.name",
