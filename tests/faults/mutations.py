@@ -195,7 +195,7 @@ MUTATIONS = (
     once(
         "a request that nobody has listened to does not wait",
         "Attempts.again",
-        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)",
+        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline)",
         "None",
     ),
     once(
