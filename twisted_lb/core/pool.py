@@ -585,7 +585,7 @@ class Pool:
         settings = self.settings
         if not settings.max_queued or settings.no_backend_s <= 0 or not self._exhausted:
             return None
-        if self._panics and any(one.panicked and one.available for one in self.backends.values()):
+        if self._panics and any(one.used_in_panic for one in self.backends.values()):
             return None
         return self._wait(ask, now, (), until, deadline, again=True)
 
