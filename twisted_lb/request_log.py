@@ -17,9 +17,6 @@ Kind = tuple[str, str]
 # Each kind is said so often, at most.
 _EVERY_S: Final = 1.0
 
-_CLIENT_GONE: Final = 499
-_TCP: Final = b"tcp"
-
 _log = Logger()
 
 
@@ -84,7 +81,7 @@ def log_request(record: Record, left_out: str = "") -> None:
         client=_one_word(record.client),
         method=_one_word(record.method.decode("latin-1")),
         target=_one_word(record.target.decode("latin-1")),
-        status=record.status or _untold(record),
+        status=record.told_status or "-",
         ended_by="-" if record.ended_by is None else record.ended_by.name,
         where=_where(record),
         route=record.route,
@@ -99,11 +96,6 @@ def log_request(record: Record, left_out: str = "") -> None:
         tried=[(attempt.lease.backend.name, _name(attempt), attempt.detail) for attempt in record.attempts],
         detail=record.detail,
     )
-
-
-def _untold(record: Record) -> int | str:
-    """What stands for a status that nobody was told: NGINX's number for a client that left. A session has none."""
-    return _CLIENT_GONE if record.ended_by is Outcome.CLIENT_GONE and record.scheme != _TCP else "-"
 
 
 def _where(record: Record) -> str:

@@ -478,6 +478,26 @@ def test_in_panic_whoever_is_refused_goes_on_to_others_that_are_out_instead_of_w
     assert attempts.again(Outcome.REFUSED, 1.1, replayable=True) is Refusal.NO_BACKEND
 
 
+def test_in_panic_whoever_is_refused_by_the_only_one_asks_it_as_often_as_it_may_and_no_more():
+    waits = {"panic_percent": 50, "max_queued": 10, "no_backend_s": 5.0}
+    pool, _ = leveled("rr", checked=True, settings=waits, a=0)
+    eject(pool, "a")
+    attempts = Attempts(pool, RetryRules(2, frozenset()), ANY, idempotent=True)
+    verdict = attempts.begin(1.1)
+    asked = 0
+    while isinstance(verdict, Lease) and asked < 10:
+        asked += 1
+        assert attempts.current is not None
+        attempts.ended(attempts.current, Outcome.REFUSED, 1.1)
+        verdict = attempts.again(Outcome.REFUSED, 1.1, replayable=True)
+        if isinstance(verdict, Ticket):
+            # At once, since panic uses it as before: no time is between two of them.
+            ((ticket, verdict),) = pool.grants(1.1)
+            assert ticket is attempts.waiting
+            attempts.granted(ticket, verdict, 1.1)
+    assert (asked, verdict) == (3, None)
+
+
 def test_a_trial_that_is_due_is_made_in_panic_too():
     pool, _ = panicking(a=0, b=0, c=0)
     eject(pool, "a", "b")

@@ -60,6 +60,10 @@ listeners = "web"
 path_prefix = "/app"
 pool = "app"
 [[routes]]
+path_prefix = "/patient"
+pool = "app"
+timeouts.response_head_s = 60
+[[routes]]
 path_prefix = "/gone"
 pool = "gone"
 [[routes]]
@@ -146,8 +150,8 @@ class Run:
                 with contextlib.suppress(ConnectionResetError):  # what was too long is not read to its end
                     while one.recv(65536):
                         pass
-        self._leave(b"GET /app?delay=20 HTTP/1.1\r\nHost: x\r\n\r\n")
-        self._leave(b"POST /app HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nnot all")
+        self._leave(b"GET /patient?delay=20 HTTP/1.1\r\nHost: x\r\n\r\n")
+        self._leave(b"POST /patient HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nnot all")
         return sum(times for _, _, times, _ in ASKED) + len(RAW) + 2
 
     def _leave(self, raw: bytes) -> None:

@@ -91,9 +91,12 @@ def folder() -> Folder:
 
 
 @cache
-def backend_context(shown: str) -> ssl.SSLContext:
-    """The context of a backend that shows this."""
+def backend_context(shown: str, *, old: bool = False) -> ssl.SSLContext:
+    """The context of a backend that shows this; an `old` one knows TLS 1.2 alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(_CIPHERS)
+    if old:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.load_cert_chain(folder().backends[shown])
     return KEYS.listen(context)

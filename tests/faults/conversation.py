@@ -262,8 +262,9 @@ class Conversation:
         if not self._excused(index, request):
             self.complain(f"{name} got no answer")
         # Behind an earlier answer it may be that its client had not taken that one; and of this one the kernel may have
-        # taken the beginning alone.
-        if record is not None and record.ended_by == "CANCELLED" and not index and not self._gone and not self._raw:
+        # taken the beginning alone, over TLS of a record.
+        silent = not self._raw and not (self._tape.outgoing.way is not None and self._tape.outgoing.way.in_a_record)
+        if record is not None and record.ended_by == "CANCELLED" and not index and not self._gone and silent:
             self.complain(f"{name} was taken back without a word")
         excused = self._gone or self._cut or self._cut_later(request)
         if record is not None and record.ended_by not in ("CLIENT_GONE", "CLIENT_FAULT") and not excused:

@@ -5,7 +5,8 @@ from collections import Counter
 
 from faults.logins import bound_from
 from faults.reader import read_both
-from faults.tape import ENDS, PUT, SAID_FIN, TOOK, Tape
+from faults.securing import source_of
+from faults.tape import ENDS, HEARD_CUT, PUT, SAID_FIN, TOOK, Tape
 from faults.town import Town
 
 from twisted_lb.core.hedging import Hedged
@@ -27,6 +28,7 @@ def happenings(town: Town) -> Counter[str]:
             **_taken_out(town),
             **_queue(town),
             **_logins(town),
+            **(_securing(town) if town.securing.on else {}),
             **{f"a hedge: {what.name}": town.pool.totals.hedges[what] for what in Hedged},
             "a request waits before it is tried again": town.paused,
             **(_web(town) if town.web else {}),
@@ -177,6 +179,34 @@ def _logins(town: Town) -> Counter[str]:
             seen["a request comes where its client may be logged in"] += (
                 first is not None and len(asked.messages) > first + 1
             )
+    return seen
+
+
+def _securing(town: Town) -> Counter[str]:
+    securing, tapes = (
+        town.securing,
+        [tape for tape in town.network.tapes.all if tape.wire is not None and tape.wire.tls],
+    )
+    seen: Counter[str] = Counter(
+        f"a backend shows {what}" for what, count in securing.shown.items() for _ in range(count)
+    )
+    counts = town.frontend.handshaken
+    seen["a client's handshake is over"] = sum(counts.done.values())
+    seen["a client's handshake resumes a session"] = sum(counts.done[key] for key in counts.done if key[2])
+    seen["a client's handshake takes too long"] = counts.failures.get("timed_out", 0)
+    seen["a client leaves in its handshake"] = counts.failures.get("left", 0)
+    seen["a handshake with a backend is over"] = sum(
+        tape.up for tape in tapes if tape.name.startswith(("backend ", "check "))
+    )
+    dials = [one for one in town.network.dials if one.detail.startswith("TLS: ")]
+    seen["a handshake with a backend fails"] = sum(one.failed == "REFUSED" for one in dials)
+    seen["a handshake with a backend takes too long"] = sum(one.failed == "CONNECT_TIMEOUT" for one in dials)
+    seen["a connection over TLS is cut by a FIN"] = sum(tape.first(HEARD_CUT) is not None for tape in tapes)
+    seen["a client is introduced"] = len(town.client_tapes) if securing.proxied else 0
+    seen["a client is introduced to a backend"] = sum(
+        bool(one.tape is not None and one.tape.wire is not None and source_of(one.tape.wire.from_client.header))
+        for one in town.network.dials
+    )
     return seen
 
 

@@ -195,7 +195,7 @@ MUTATIONS = (
     once(
         "a request that nobody has listened to does not wait",
         "Attempts.again",
-        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)",
+        "self.pool.await_return(self.ask, now, self._wait_until, self.deadline)",
         "None",
     ),
     once(
@@ -495,13 +495,6 @@ MUTATIONS = (
         "elif self._inbound.pending:",
         "elif False:",
     ),
-    once(
-        "what is unsent at the end of a handshake is watched for ever",
-        "Transport.take_over",
-        " | (WRITE if self.unsent else 0)",
-        "",
-    ),
-    once("a connection that tells of one client serves others", "Cluster._greeting", "upstream.bound = True"),
     once(
         "a backend is told of the balancer in front, and not of the client",
         "ClientConnection.proxy_header",

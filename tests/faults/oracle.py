@@ -375,6 +375,13 @@ class Oracle:
 
 def _matches(counts: Counter, attempts: list[set[str]]) -> bool:
     """Whether each attempt can be given one of its outcomes so that these are the counts."""
+    # Those that leave no choice first: there may be hundreds, as where each connect is refused.
+    counts = counts - Counter()
+    for (outcome,) in (attempt for attempt in attempts if len(attempt) == 1):
+        counts[outcome] -= 1
+    if min(counts.values(), default=0) < 0:
+        return False
+    attempts = [attempt for attempt in attempts if len(attempt) != 1]
     if not attempts:
         return not +counts
     first, *rest = sorted(attempts, key=len)

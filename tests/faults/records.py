@@ -79,6 +79,11 @@ class Direction:
         self._sequence = 0
         self._messages = b""
 
+    @property
+    def in_a_record(self) -> bool:
+        """Whether a record has begun whose end has not come: nobody can read what is in it."""
+        return bool(self._buffer)
+
     def feed(self, data: bytes) -> list[Seen]:
         """Take the next bytes of the wire."""
         self._buffer += data

@@ -52,7 +52,8 @@ class Returning:
 
     def judge(self) -> None:
         for dialled in (*self._town.network.dials, *self._town.network.checked):
-            if dialled.failed != dialled.meant:
+            given_up = not dialled.failed and dialled.dial is not None and dialled.dial._cancelled
+            if dialled.failed != dialled.meant and not given_up:
                 self.complain(f"{dialled.address}: a connect that is {dialled.meant} is taken for {dialled.failed}")
         for moment, places, outcome in self._town.ejections:
             if outcome not in EJECTS or not any(self._failed_then(moment.when, place) for place in places):

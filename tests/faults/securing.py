@@ -28,24 +28,36 @@ HANDSHAKE_S = 2.0
 HOLDS = ["all", "half", "next"]
 
 
+SHARE = 0.3
+
+
+def stream(seed: int) -> random.Random:
+    """Chance, for this alone: what it draws moves nothing of a town that speaks no TLS."""
+    return random.Random(f"{seed}/tls")
+
+
+def drawn(seed: int) -> bool:
+    """Whether a town speaks any of this, if it can."""
+    return stream(seed).random() < SHARE
+
+
 class Securing:
     """What the connections of one town speak, from a stream of its own; `clients` and `backends`: TLS. `proxied`: clients come through somebody
     who says who they are, in this version of the PROXY protocol; `greets`: backends are told in that one. 0: nobody says anything.
     """
 
     def __init__(self, seed: int, *, sockets: bool, web: bool, named: bool) -> None:
-        self._rng = rng = random.Random(f"{seed}/tls")
-        drawn = rng.random() < 0.3
+        self._rng = rng = stream(seed)
+        begins = rng.random() < SHARE
         clients, proxied = rng.random() < 0.75, rng.choice([0, 0, 1, 2])
         backends, greets = rng.random() < 0.75, rng.choice([0, 0, 0, 1, 2])
         self._old, self._resumes = rng.random() < 0.25, rng.random() < 0.5
         self._wrong_share = rng.choice([0.0, 0.0, 0.1, 0.5])
-        self._stop_share = rng.choice([0.0, 0.05, 0.2])
-        on = sockets and drawn
+        self._stop_share = rng.choice([0.0, 0.1, 0.3])
+        on = sockets and begins
         self.clients, self.proxied = on and clients and not web, proxied if on and not web else 0
         self.backends, self.greets = on and backends and not named, greets if on and not named else 0
         self.on = bool(self.clients or self.backends or self.proxied or self.greets)
-        self.stopped = 0  # clients that stop in their handshakes
         self.shown: dict[str, int] = {}  # how often backends showed what
         self._last_client: Layer | None = None
         if self.on:
@@ -119,18 +131,20 @@ class Securing:
             client.shown = client.host.replace("10.0.0.", "10.7.0.")
         stops = self.clients and self._rng.random() < self._stop_share
         holds = self._rng.choice(HOLDS) if stops else ""
-        self.stopped += bool(stops)
-        client.behind = lambda one: self._before_client(one, holds)
+        leaves_s = self._rng.uniform(0, HANDSHAKE_S) if stops and self._rng.random() < 0.5 else None
+        client.behind = lambda one: self._before_client(one, holds, leaves_s)
 
-    def _before_client(self, client: Client, holds: str) -> Layer:
+    def _before_client(self, client: Client, holds: str, leaves_s: float | None) -> Layer:
         header = b"" if not self.proxied else header_of(self.proxied, client.shown, "10.8.0.1", 40000, 8080)
         end = None
         if self.clients:
             context = client_context(old=self._old)
             last = self._last_client.session if self._resumes and self._last_client is not None else None
             end = TlsEnd(context, name=APP, session=last)
-        self._last_client = Layer(client, end, header=header, holds=holds)
-        return self._last_client
+        layer = self._last_client = Layer(client, end, header=header, holds=holds)
+        if leaves_s is not None:
+            client.clock.callLater(leaves_s, layer.leave)
+        return layer
 
     # Backends.
 
@@ -146,8 +160,8 @@ class Securing:
             wrong = not calm and rng.random() < self._wrong_share
             shows = rng.choice(WRONG) if wrong else RIGHT
             self.shown[shows] = self.shown.get(shows, 0) + 1
-            end = TlsEnd(backend_context(shows), server_side=True)
-            stops = not calm and rng.random() < self._stop_share / 4
+            end = TlsEnd(backend_context(shows, old=self._old), server_side=True)
+            stops = not calm and rng.random() < self._stop_share / 8
             holds = rng.choice(HOLDS) if stops else ""
         vanishes = rng.random() < 0.5
         return Layer(serving, end, holds=holds, introduced=bool(self.greets), shows=shows, vanishes=vanishes)

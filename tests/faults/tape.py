@@ -268,6 +268,7 @@ class Dialled:
         self.greeting: Greeting | None = None
         self.detail = ""  # why it failed, in the balancer's words
         self.sock: DiallingSocket | None = None
+        self.dial: Any = None  # the Dialer's attempt: whoever has cancelled it is told nothing
         self.earlier: set[str] = set()  # how it failed at other addresses of the same name
         self.failed: str = ""
         self.failed_at: int | None = None
@@ -287,6 +288,7 @@ class Check:
         self.greeting: Greeting | None = None
         self.detail = ""
         self.sock: DiallingSocket | None = None
+        self.dial: Any = None  # the Dialer's attempt: whoever has cancelled it is told nothing
         self.failed: str = ""
         self.failed_at: int | None = None
         self.failed_when = 0.0
@@ -415,6 +417,7 @@ class TownNetwork(MemoryNetwork):
         self.connects = Connects(clock, side)
         self.largest_unsent = 0
         self._wanted: Dialled | Check | None = None
+        self._where: Address | None = None  # that is connected to: of an agent its own port
         self._attempt: Any = None  # that connects
         self._dials_of: dict[int, Dialled | Check] = {}
         # How clients arrive, where they do not just come; and what backends are greeted by, where they are.
@@ -500,7 +503,8 @@ class TownNetwork(MemoryNetwork):
         self._dialling = dialled
         to = TcpAddress(place.host, address.port)
         try:
-            return dialer.dial(to, protocol, timeout_s, told, port, greeting)
+            dialled.dial = dialer.dial(to, protocol, timeout_s, told, port, greeting)
+            return dialled.dial
         finally:
             self._dialling = None
 
@@ -509,15 +513,17 @@ class TownNetwork(MemoryNetwork):
         dialled = self._dialling
         assert dialled is not None
         dialled.sock = sock
+        to = parse_address(dialled.address)
+        assert isinstance(to, TcpAddress)
         protocol: Any = _Told()
         sock.kept = protocol  # by whose id it is known
 
         def told(trouble: Outcome, detail: str) -> None:
-            code, dialled.meant = self.connects.error(parse_address(dialled.address), trouble)
+            code, dialled.meant = self.connects.error(TcpAddress(to.host, where[1]), trouble)
             sock.fail(code)
 
         self._dials_of[id(protocol)] = dialled
-        attempt = super().dial(parse_address(dialled.address), protocol, dialled.timeout_s, told, where[1])
+        attempt = super().dial(to, protocol, dialled.timeout_s, told, where[1])
         sock.cancel = attempt.cancel
 
     def _supersede(self, dialled: Dialled) -> None:
@@ -541,11 +547,11 @@ class TownNetwork(MemoryNetwork):
             self._connect(attempt, address, protocol, timeout_s)
 
     def _connect(self, attempt: Any, address: Address, protocol: StreamProtocol, timeout_s: float) -> None:
-        self._wanted, self._attempt = self._dials_of.pop(id(protocol), None), attempt
+        self._wanted, self._attempt, self._where = self._dials_of.pop(id(protocol), None), attempt, address
         try:
             super()._try(attempt, address, protocol, timeout_s)
         finally:
-            self._wanted = self._attempt = None
+            self._wanted = self._attempt = self._where = None
 
     def pair(self, here: Any, there: Any) -> tuple[Any, Any]:
         up, down = self._pipe(), self._pipe()
@@ -560,7 +566,8 @@ class TownNetwork(MemoryNetwork):
         else:
             tape = wanted.tape = self.tapes.begin(f"backend {wanted.address}", wanted.wanted_by)
         if wanted is not None:
-            self.connects.reached.add(parse_address(wanted.address))
+            where = None if self.dialer is None else self._where
+            self.connects.reached.add(where or parse_address(wanted.address))
         up.tape = down.tape = tape
         (up if dialling else down).outwards = True
         self._read_by(tape, up, down, wanted)

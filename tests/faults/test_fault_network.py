@@ -17,6 +17,10 @@ MANY = 20_000
 BLOCK = 500
 
 
+# Towns in which clients speak TLS, backends do, or both; one with TLS 1.2.
+OVER_TLS = [0, 16, 38, 73]
+
+
 # How often each of these comes about at the least; it is about twice as often today.
 AT_LEAST = {
     # Backends come and go.
@@ -100,6 +104,20 @@ AT_LEAST = {
     "a hedge: NO_ROOM": 15,
     "a hedge: NO_BUDGET": 15,
     "a request waits before it is tried again": 5,
+    # TLS, and the PROXY protocol.
+    "a client's handshake is over": 50,
+    "a client's handshake resumes a session": 12,
+    "a client's handshake takes too long": 1,
+    "a client leaves in its handshake": 1,
+    "a handshake with a backend is over": 150,
+    "a handshake with a backend fails": 8,
+    "a handshake with a backend takes too long": 1,
+    "a backend shows another authority": 8,
+    "a backend shows expired": 8,
+    "a backend shows another name": 8,
+    "a connection over TLS is cut by a FIN": 15,
+    "a client is introduced": 30,
+    "a client is introduced to a backend": 50,
     # Inside twisted.web.
     "a resource gets an upload": 70,
     "a resource's request is OK": 100,
@@ -151,7 +169,7 @@ def test_so_it_is_with_many_more_seeds(first):
     assert not failed, "\n".join(failed)
 
 
-@pytest.mark.parametrize("seed", [2, 44, 101])
+@pytest.mark.parametrize("seed", [2, 44, 101, *OVER_TLS])
 def test_a_seed_is_told_again_word_for_word(seed):
     first: list[str] = []
     second: list[str] = []
@@ -173,6 +191,12 @@ def test_a_step_of_the_wall_clock_changes_no_story(seed):
         stories.append([line for line in masked if WALL_CLOCK not in line])
     assert stories[0] == stories[1]
     assert len(stories[0]) > 20
+
+
+@pytest.mark.parametrize("seed", OVER_TLS)
+def test_these_speak_tls(seed):
+    securing = Town(seed).securing
+    assert securing.clients or securing.backends
 
 
 def test_the_stories_have_everything_in_them(seen):

@@ -3,10 +3,12 @@
 from random import Random
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from faults.agents import Agreeing
 from faults.attempts import Attempt, Backends
+from faults.conversation import Conversation
 from faults.handshaking import Handshaking
 from faults.keeping import Keeping
 from faults.ledger import Change, Member, Members, Moment, TakenOut, Try
@@ -656,3 +658,22 @@ def test_who_is_in_its_handshake_is_not_idle(shaken, idle):
     tape.end = SimpleNamespace(connected=True, unsent=0)
     tape.outgoing, tape.incoming = SimpleNamespace(queued=0), SimpleNamespace(bytes=b"")
     assert _idle(tape) is idle
+
+
+@pytest.mark.parametrize(("left", "silent"), [(b"\x17\3\3\0", False), (b"", True)])
+def test_who_is_taken_back_is_told_so_if_only_by_the_beginning_of_a_record(left, silent):
+    complaints: list[str] = []
+    tape = taped()
+    assert tape.wire is not None
+    tape.wire.from_server.feed(left)
+    tape.outgoing = SimpleNamespace(way=tape.wire.from_server)
+    conversation: Any = Conversation.__new__(Conversation)
+    conversation._raw, conversation._tape, conversation._said = b"", tape, None
+    conversation._client = SimpleNamespace(name="c0", left="", host="10.0.0.1")
+    conversation._oracle = SimpleNamespace(complain=complaints.append)
+    conversation._town = SimpleNamespace(faults=SimpleNamespace(happened=[]))
+    conversation._excused = lambda index, request: True
+    record: Any = SimpleNamespace(ended_by="CANCELLED")
+    with patch.object(Conversation, "_cut", True):
+        conversation._judge_unanswered(0, None, "c0r0", record)
+    assert complaints == (["c0: c0r0 was taken back without a word"] if silent else [])

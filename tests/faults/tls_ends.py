@@ -172,6 +172,11 @@ class Layer:
         self._say_good_bye()
         self._raw.loseConnection()
 
+    def leave(self) -> None:
+        """Close in the middle of a handshake, if it has not been closed."""
+        if self._transport is not None:
+            self._raw.loseConnection()
+
     def die(self) -> None:
         """Close as a process that has ended."""
         if not self._vanishes:

@@ -459,6 +459,7 @@ class Town:
                 client.transport.loseConnection()
                 client.transport.resumeProducing()
         self.clock.advance(12.0)
+        self.clock.advance(self.line.abandoned_s)  # for so long a place is held of a request that has ended just now
         self._leftover(
             exchanges=self.frontend.exchanges,
             clients=len(self.frontend.clients),

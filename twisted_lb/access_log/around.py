@@ -5,18 +5,12 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from twisted_lb.access_log.digits import number
 from twisted_lb.access_log.heads import Heads
 from twisted_lb.access_log.moments import Moments
 from twisted_lb.access_log.privacy import Privacy
 from twisted_lb.access_log.rules import LogRules
-from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.record import Record
-
-# NGINX's number for a client that left, where it was told nothing.
-_CLIENT_GONE: Final = b"499"
-_TCP: Final = b"tcp"
 
 
 class Standing:
@@ -72,13 +66,6 @@ class Form:
     def line(self, record: Record) -> bytes:
         """The line of a request, its line feed included."""
         raise NotImplementedError
-
-
-def told_status(record: Record) -> bytes:
-    """The status in digits: 499 for a client that left before it was told any; empty where nobody was told, and of a session."""
-    if record.status:
-        return number(record.status)
-    return _CLIENT_GONE if record.ended_by is Outcome.CLIENT_GONE and record.scheme != _TCP else b""
 
 
 def request_line(record: Record, uri: bytes) -> bytes:

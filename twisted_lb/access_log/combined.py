@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twisted_lb.access_log.around import Around, Form, request_line, told_status
+from twisted_lb.access_log.around import Around, Form, request_line
 from twisted_lb.access_log.digits import micros, number
 from twisted_lb.access_log.escapes import in_quotes
 from twisted_lb.access_log.heads import Head, Heads
@@ -32,7 +32,7 @@ class CombinedForm(Form):
             self._privacy.address(record.client).encode("ascii", "backslashreplace"),
             self._stamps.at(int(self._moments.began(record))),
             head.asked,
-            told_status(record) or b"-",  # as Apache, which has this form
+            number(record.told_status) if record.told_status else b"-",  # as Apache, which has this form
             number(record.response_bytes),
             words,
             number(micros(record.ended_at - record.began)),

@@ -18,7 +18,6 @@ from twisted_lb.core.record import Record
 _BAD: Final = b' "<BADREQ>"\n'
 _PLAIN: Final = b" - - ---- "
 _OK: Final = Outcome.OK
-_TCP: Final = b"tcp"
 _NO_BACKEND: Final = "<NOSRV>"
 # So many combinations of listener, pool and backend are kept.
 _MOST_KEPT: Final = 1024
@@ -57,7 +56,7 @@ class HaproxyForm(Form):
             if last.before is not None:
                 retries = _retries(last)
         in_pool: i64 = standing.requests_of(record.pool) if record.pool else 0
-        if record.scheme == _TCP:
+        if record.session:
             times = _times_of_session(record)
             ended = f" {termination(record)} ".encode("ascii")
             request = b"\n"

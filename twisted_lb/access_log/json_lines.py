@@ -18,7 +18,6 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.record import Record, version_name
 
 _OK: Final = Outcome.OK
-_TCP: Final = b"tcp"
 # So many are kept, of each kind.
 _MOST_KEPT: Final = 1024
 _MOST_CONNECTIONS: Final = 4096
@@ -87,7 +86,7 @@ class JsonForm(Form):
     def _asked(self, record: Record, head: Head) -> bytes:
         """For what a request asks, by which method, how it came, and what its header block says."""
         said, mark, query = "", b"", b""
-        if record.target and record.scheme != _TCP:  # of a session it is the name that its client has said, its host
+        if record.target and not record.session:  # of a session it is the name that its client has said, its host
             path, mark, query = record.target.partition(b"?")
             said = f',"url.path":{as_json(path)}'
         if mark and self._privacy.query:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from twisted_lb.access_log.around import Around, Form, told_status
+from twisted_lb.access_log.around import Around, Form
 from twisted_lb.access_log.escapes import as_word, in_quotes
 from twisted_lb.access_log.moments import Stamps, iso
 from twisted_lb.access_log.termination import termination
@@ -94,7 +94,7 @@ VALUES: Final[dict[str, Value]] = {
     "pool": lambda _, record: record.pool,
     "backend": lambda _, record: record.backend_name,
     "backend_address": _last_address,
-    "status": lambda _, record: told_status(record),
+    "status": lambda _, record: record.told_status or "",
     "outcome": lambda _, record: "" if record.ended_by is None else record.ended_by.name,
     "state": lambda _, record: f"{termination(record)}--",
     "detail": lambda _, record: record.detail,

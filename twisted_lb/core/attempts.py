@@ -215,8 +215,7 @@ class Attempts:
             return None
         stopped = self._barred(outcome, now, replayable=replayable)
         if stopped is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
-            tried = (*self.tried, current.lease.backend)
-            verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline, tried)
+            verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline)
             if verdict is not None:
                 self._tale.stopped = None
                 self._free += 1

@@ -575,16 +575,17 @@ class Pool:
         return True
 
     def await_return(
-        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER, tried: Sequence[Backend] = ()
+        self, ask: Ask, now: float, until: float = NEVER, deadline: float = NEVER
     ) -> Refusal | Ticket | None:
         """A ticket for a request that nobody has listened to, while nobody is usable: it waits like a new one, and any
         backend that comes back may have it. `until`: the end of its wait, if it has waited before. A refusal when that
-        is over, or there is no room; None where somebody is usable, or is used in panic and was not `tried`, or nobody ever waits.
+        is over, or there is no room; None where somebody is usable, or is used in panic, or nobody ever waits. In panic no wait would
+        be one: who has just refused it would be asked again at once, and again.
         """
         settings = self.settings
         if not settings.max_queued or settings.no_backend_s <= 0 or not self._exhausted:
             return None
-        if self._panics and any(one.panicked and one.available and one not in tried for one in self.backends.values()):
+        if self._panics and any(one.used_in_panic for one in self.backends.values()):
             return None
         return self._wait(ask, now, (), until, deadline, again=True)
 

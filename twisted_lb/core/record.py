@@ -14,6 +14,9 @@ from twisted_lb.core.trace import Trace
 # Looked up once, not for each request.
 _OK: Final = Outcome.OK
 _HTTP_1_0: Final = 10
+# NGINX's number for a client that left before it was told anything.
+_CLIENT_GONE: Final = 499
+_TCP: Final = b"tcp"
 
 
 # No cycle leads through it: what it refers to knows nothing of it.
@@ -120,6 +123,18 @@ class Record:
     def took_s(self) -> float:
         """How long the request took, in seconds; infinite while it lasts."""
         return self.ended_at - self.began
+
+    @property
+    def session(self) -> bool:
+        """Whether it is a connection that was carried as it is (TCP): it has no status, and its target is a name."""
+        return self.scheme == _TCP
+
+    @property
+    def told_status(self) -> int:
+        """The status for a log: 499 of a client that left before it was told any; 0 where nobody was told, and of a session."""
+        if self.status or self.ended_by is not Outcome.CLIENT_GONE or self.session:
+            return self.status
+        return _CLIENT_GONE
 
     @property
     def attempts(self) -> list[Attempt]:
