@@ -83,7 +83,8 @@ class Conversation:
             attempts, record = self._oracle.backends.attempts.get(name), self._oracle.records.get(name)
             told = self._told_at(len(spans))
             by = begun(attempts).at if attempts else record.at if record else told.at if told else self._oracle.end
-            spans[name] = max(here.at, before), by
+            # What TLS has decrypted at once is on the tape behind what its first bytes have led to.
+            spans[name] = min(max(here.at, before), by), by
             before = record.at if record else before
         return spans
 
