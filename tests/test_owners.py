@@ -60,10 +60,12 @@ PARTS = {
     },
     "twisted_lb.net.exchange.Exchange": {
         "twisted_lb/net/http1.py": "for a client on HTTP/1.1",
+        "twisted_lb/net/http2.py": "for a stream of HTTP/2",
         "twisted_lb/net/resource.py": "for a request of twisted.web",
     },
     "twisted_lb.net.client_connection.ClientConnection": {
         "twisted_lb/net/http1.py": "of HTTP/1.1",
+        "twisted_lb/net/http2.py": "of HTTP/2",
         "twisted_lb/net/session.py": "of a session",
     },
     "twisted_lb.net.session.Session": {
@@ -113,6 +115,10 @@ BY_HAND = {
         "tests/operated.py": "over a network in memory, with an operator",
         "tests/net/test_found_by_faults.py": "over foreign transports",
         "tests/faults/securing.py": "behind an arrival over a network in memory",
+    },
+    "twisted_lb.net.http2.Http2": {
+        "tests/world.py": "a client that comes without a listener",
+        "tests/http2_client.py": "over a network in memory",
     },
     "twisted_lb.core.pool.Pool": {
         "tests/builders.py": "the core by itself",
