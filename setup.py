@@ -75,6 +75,7 @@ COMPILED = sorted(
                 "peeking",
                 "pipes",
                 "poller",
+                "protocols",
                 "proxied",
                 "reactor_poller",
                 "relay",

@@ -52,10 +52,10 @@ PARTS = {
         "twisted_lb/sim/visits.py": "of a simulated exchange",
         "twisted_lb/net/session.py": "of a session",
     },
-    "twisted_lb.net.http2.Http2": {"twisted_lb/data_plane.py": "behind a listener"},
+    "twisted_lb.net.http2.Http2": {"twisted_lb/net/protocols.py": "behind a listener"},
     "twisted_lb.net.http2_stream.Http2Stream": {"twisted_lb/net/http2.py": "of a client's connection"},
     "twisted_lb.net.http1.Http1": {
-        "twisted_lb/data_plane.py": "behind a listener",
+        "twisted_lb/net/protocols.py": "behind a listener",
         "twisted_lb/testing/balanced.py": "behind a network in memory",
     },
     "twisted_lb.net.exchange.Exchange": {
@@ -69,7 +69,7 @@ PARTS = {
         "twisted_lb/net/session.py": "of a session",
     },
     "twisted_lb.net.session.Session": {
-        "twisted_lb/data_plane.py": "of a listener that carries TCP",
+        "twisted_lb/net/protocols.py": "of a listener that carries TCP",
         "twisted_lb/net/arrival.py": "by the name in a ClientHello",
         "twisted_lb/testing/balanced.py": "behind a network in memory",
     },
