@@ -18,6 +18,17 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http2 import Http2
 from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.wire.http2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    frame_head,
+)
+from twisted_lb.wire.http2.hpack import literal
 
 HOST = "www.example.com"
 ADDRESS = "lb:2"
@@ -132,6 +143,68 @@ class Http2Client:
         self.flush()
 
 
+class RawClient:
+    """A connection on which a test says frames, whatever they are, and hears frames: (kind, flags, stream, payload)."""
+
+    def __init__(self, town: "Http2Town", *, settings: bytes = b"", preface: bool = True) -> None:
+        self._town = town
+        self.scripted = ScriptedClient(town.network, ADDRESS)
+        self.heard: list[tuple[int, int, int, bytes]] = []
+        self._rest = b""
+        if preface:
+            self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+
+    def send(self, *frames: bytes) -> None:
+        """Send these bytes as one, and take what comes."""
+        if self.scripted.open:
+            self.scripted.send(b"".join(frames))
+        self.take()
+
+    def take(self) -> None:
+        """Let everything happen that needs no time, and take what has come."""
+        self._town.clock.settle()
+        data = self._rest + self.scripted.take()
+        while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+            size = 9 + int.from_bytes(data[:3], "big")
+            self.heard.append((data[3], data[4], int.from_bytes(data[5:9], "big"), data[9:size]))
+            data = data[size:]
+        self._rest = data
+
+    def of(self, kind: int, stream: int | None = None) -> list[bytes]:
+        """The payloads of all frames of a kind, on a stream, None: on whatever."""
+        return [one[3] for one in self.heard if one[0] == kind and stream in (None, one[2])]
+
+    def resets(self) -> dict[int, int]:
+        """Which streams were reset, and with which code."""
+        return {one[2]: int.from_bytes(one[3], "big") for one in self.heard if one[0] == RST_STREAM}
+
+    @property
+    def goaway(self) -> tuple[int, str] | None:
+        """Code and words of the last GOAWAY; None while there was none."""
+        told = self.of(GOAWAY)
+        return (int.from_bytes(told[-1][4:8], "big"), told[-1][8:].decode()) if told else None
+
+    @property
+    def open(self) -> bool:
+        return self.scripted.open and not self.scripted.ended
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Any frame."""
+    return frame_head(len(payload), kind, flags, stream) + payload
+
+
+def block_of(method: str = "GET", path: str = "/", *fields: tuple[str, str]) -> bytes:
+    """The field block of a request, which leaves nothing in a table."""
+    pseudo = ((":method", method), (":scheme", "http"), (":authority", HOST), (":path", path))
+    return b"".join(literal(name.encode(), value.encode()) for name, value in (*pseudo, *fields))
+
+
+def request(stream: int, *more: Any, method: str = "GET", path: str = "/", ended: bool = True) -> bytes:
+    """A request in one frame of HEADERS."""
+    return frame(HEADERS, END_HEADERS | (END_STREAM if ended else 0), stream, block_of(method, path, *more))
+
+
 class Http2Town:
     """A balancer with these backends, by default one at b:80, and a listener of HTTP/2."""
 
@@ -156,6 +229,9 @@ class Http2Town:
 
     def client(self, **options: Any) -> Http2Client:
         return Http2Client(self, **options)
+
+    def raw(self, **options: Any) -> RawClient:
+        return RawClient(self, **options)
 
     @property
     def requests(self) -> list[bytes]:

@@ -189,7 +189,7 @@ def test_who_takes_nothing_of_one_answer_loses_that_one():
     client.flush()
     for _ in range(300):
         town.clock.advance(0.5)
-    client.flush()
+        client.flush()
     assert answer.reset == 8
     assert town.balanced.records[0].detail == "it does not take its answer"
 

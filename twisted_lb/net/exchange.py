@@ -576,7 +576,7 @@ class Exchange(Hedgeable):
         if isinstance(way, Upstream):
             if outcome is Outcome.CLIENT_GONE and attempt is not None and self._cluster.holds(way):
                 self.attempts.left(attempt, outcome, self._clock.now, detail)
-                self._cluster.leave_behind(way, attempt)
+                self.client.left_behind(self._cluster.leave_behind(way, attempt))
             else:
                 way.abandon()
         elif way is not None:

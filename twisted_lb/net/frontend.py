@@ -11,6 +11,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
+from twisted_lb.core.suppression import Suppression
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.handshakes import Handshakes
 from twisted_lb.net.local_reply import TEXT, Claim, ErrorPage, accept_of, final_answer, local_reply, safe_id
@@ -31,6 +32,8 @@ from twisted_lb.wire.response import ResponseHead
 _LOOK_S: Final = 0.1
 # So much of a host is said in a log: the longest name (RFC 1035 2.3.4).
 _LONGEST_HOST: Final = 253
+# What many clients do alike is said so often, at most.
+_SAID_EVERY_S: Final = 1.0
 # The places of refusals in what is counted.
 REASONS: Final = tuple(Refusal)
 # Why clients are cut at the end of a stop.
@@ -123,6 +126,7 @@ class Frontend:
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False
+        self.said: Final = Suppression(_SAID_EVERY_S)
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0

@@ -11,6 +11,7 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note
 from twisted_lb.core.running import Running
+from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.client_connection import LINGER_S, ClientConnection
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
@@ -33,6 +34,12 @@ _ALL_HIGH_BYTES: Final = 524288
 # Lingering: of the rest of a request whose answer is complete so much is thrown away; then it is reset (RFC 9113 8.1). Some clients
 # drop an answer that a reset follows at once.
 _LINGER_BYTES: Final = 262144
+# Smaller pieces of a body, or of an answer that is kept, are put together: an object and a call for each byte would cost a hundred of it.
+_SMALL_BYTES: Final = 1024
+_JOINED_BYTES: Final = 4096
+_SMALL_MOST: Final = 64
+# Of a window that lets less than this of a frame through not much is opened.
+_DRIBBLE_BYTES: Final = 1024
 
 
 @trait
@@ -53,6 +60,18 @@ class StreamOwner:
 
     def take_window(self, most: int) -> int:
         """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
+        raise NotImplementedError
+
+    def dribbled(self) -> None:
+        """A window has let through only little of what was to be sent."""
+        raise NotImplementedError
+
+    def gather(self, stream: "Http2Stream") -> None:
+        """Small pieces of a body have come: when this batch is over, call `pass_on`."""
+        raise NotImplementedError
+
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """A stream is over, and a backend may be at work for it: see ClientSide."""
         raise NotImplementedError
 
     def line_up(self, stream: "Http2Stream") -> None:
@@ -86,6 +105,7 @@ class Http2Stream(ClientSide):
     __slots__ = (
         "_agreed",
         "_answer_ended",
+        "_answered_bytes",
         "_asking",
         "_connection",
         "_credit",
@@ -93,6 +113,7 @@ class Http2Stream(ClientSide):
         "_expected",
         "_frontend",
         "_full",
+        "_gathered",
         "_held",
         "_kept",
         "_kept_bytes",
@@ -103,6 +124,7 @@ class Http2Stream(ClientSide):
         "_paused",
         "_running",
         "_running_for",
+        "_sent",
         "_trailers",
         "body_bytes",
         "exchange",
@@ -133,7 +155,8 @@ class Http2Stream(ClientSide):
         self._agreed: Agreed | None = None
         # The request.
         self._expected: int = -1  # how many bytes its body has, where that was said
-        self._held: list[bytes] = []  # of a body that is not taken for now
+        self._held: list[bytes] = []  # of a body that is not taken for now, or not before the batch is over
+        self._gathered: bool = False
         self._trailers: bytes = b""  # behind it, and then behind the answer
         self._paused: bool = False
         self._credit: int = 0  # what has come, and its client was not told that more may
@@ -143,7 +166,10 @@ class Http2Stream(ClientSide):
         self._kept_bytes: int = 0
         self._full: bool = False
         self._answer_ended: bool = False
-        self._moved: int = 0  # how far it was when it was last looked whether its client takes it
+        self._sent: int = 0
+        # How far it was when it was last looked whether its client takes it, and how far the whole connection.
+        self._answered_bytes: int = 0
+        self._moved: int = 0
         self._lingering_bytes: int = 0
         # For whom the request is counted.
         self._running: Sequence[Running] = ()
@@ -186,16 +212,37 @@ class Http2Stream(ClientSide):
         if not self.exchange.route.takes(self.body_bytes):
             self.fault(BadMessage(413, "body too large"))
             return
-        self._extend_deadline(len(data))
+        self.extend_deadline(len(data))
         if data:
-            if self._paused:
+            if self._paused or (len(data) < _SMALL_BYTES and not ended):
+                self._hold(data)
+            elif self._held:
                 self._held.append(data)
+                self.pass_on()
             else:
                 self.exchange.receive(data)
         if ended:
             self.end_request(b"")
         else:
             self._give_credit()
+
+    def _hold(self, data: bytes) -> None:
+        """Hold a piece of the body: its exchange takes none now, or it is small, and others may follow it at once."""
+        held = self._held
+        held.append(data)
+        if len(held) >= _SMALL_MOST and len(held[-2]) < _SMALL_BYTES:
+            self._held = [b"".join(held)]
+        if not self._paused and not self._gathered:
+            self._gathered = True
+            self._owner.gather(self)
+
+    def pass_on(self) -> None:
+        """See StreamOwner.gather."""
+        self._gathered = False
+        held = self._held
+        if held and not self._paused and self.exchange is not None:
+            self._held = []
+            self.exchange.receive(held[0] if len(held) == 1 else b"".join(held))
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete."""
@@ -206,6 +253,8 @@ class Http2Stream(ClientSide):
         self._patience_s = NEVER
         if not self._kept_bytes:
             self._deadline.due = NEVER
+        if self._held and not self._paused:
+            self.pass_on()
         exchange = self.exchange
         if exchange is None:
             self._linger_no_more()
@@ -270,9 +319,9 @@ class Http2Stream(ClientSide):
             self._trailers = b""
             exchange.end_request(trailers)
 
-    def _extend_deadline(self, length: int) -> None:
+    def extend_deadline(self, length: int) -> None:
         """Slow-body (slowloris) protection, as of ClientConnection."""
-        if self._kept_bytes or self._paused:
+        if self._kept_bytes or self._paused or self.request_ended:
             return
         now = self._connection.clock.now
         rules = self._connection.rules
@@ -333,7 +382,11 @@ class Http2Stream(ClientSide):
                 size -= taken
         if not self._kept_bytes:
             self._await_client()
-        self._kept.append(payload)
+        kept_pieces = self._kept
+        if size < _SMALL_BYTES and kept_pieces and len(kept_pieces[-1]) < _JOINED_BYTES:
+            kept_pieces[-1] += payload
+        else:
+            kept_pieces.append(payload)
         self._kept_bytes += size
         kept = self._owner.kept_more(size)
         self._owner.line_up(self)
@@ -347,9 +400,13 @@ class Http2Stream(ClientSide):
         if self.over or not self._kept_bytes:
             return False
         first = self._kept[0]
-        size = self._owner.take_window(min(len(first), self.window, FRAME_BYTES))
+        wanted = min(len(first), FRAME_BYTES)
+        size = self._owner.take_window(min(wanted, self.window))
         if size <= 0:
             return False
+        if size < wanted and size < _DRIBBLE_BYTES:
+            self._owner.dribbled()
+        self._sent += size
         self._kept_bytes -= size
         self._owner.kept_more(-size)
         self.window -= size
@@ -438,6 +495,10 @@ class Http2Stream(ClientSide):
         """See ClientSide: nothing was offered, so nothing is switched."""
         raise AssertionError("a stream of HTTP/2 never offers an upgrade")
 
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """See ClientSide."""
+        self._owner.left_behind(abandoned)
+
     def proxy_header(self, version: int) -> bytes:
         """See ClientSide."""
         return self._connection.proxy_header(version, None)
@@ -508,21 +569,28 @@ class Http2Stream(ClientSide):
 
     def _await_client(self) -> None:
         """Slow-read protection begins: the client does not take what comes as fast as it comes."""
+        self._answered_bytes = self._sent
         self._moved = self._owner.sent_bytes
         self._arm(self._connection.rules.taking_idle_s)
 
     def _timed_out(self) -> None:
+        exchange = self.exchange
         if self._kept_bytes:
-            moved = self._owner.sent_bytes - self._moved
-            stalled = self.window <= 0  # the client reads the others, and not this one
-            if moved < self._connection.rules.min_bytes_per_idle or stalled:
-                self.cut(CANCEL, "it does not take its answer")
-            else:
+            least = self._connection.rules.min_bytes_per_idle
+            if self._sent - self._answered_bytes >= least:
                 self._await_client()
-        elif self.exchange is not None:
-            self.fault(BadMessage(408, "the body stalled"))
-        else:
+            elif self.window > 0 and self._owner.sent_bytes - self._moved >= least:
+                self._await_client()  # the others had their turns
+            else:
+                self.cut(CANCEL, "it does not take its answer")
+        elif exchange is None:
             self._linger_no_more()
+        elif exchange.started and exchange.response_bytes != self._answered_bytes:
+            # Both may speak at a time (gRPC): while the answer goes on, a body may wait.
+            self._answered_bytes = exchange.response_bytes
+            self._arm(self._connection.rules.body_idle_s)
+        else:
+            self.fault(BadMessage(408, "the body stalled"))
 
     def cut(self, code: int, detail: str) -> None:
         """Reset it, for what its client has done or left undone."""
