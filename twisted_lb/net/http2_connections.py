@@ -135,7 +135,7 @@ class _Dialling:
 
     def makeConnection(self, transport: StreamTransport) -> None:
         """The connection is up."""
-        greeting, rules = self._greeting, self._owner.rules
+        greeting, rules = self._greeting, self._owner.upstream_rules
         secure = greeting is not None and greeting.context is not None
         agreed = greeting.agreed if greeting is not None and secure else _H2 if rules.protocol == H2 else ""
         self._place.one_each = agreed != _H2
@@ -214,7 +214,7 @@ class Http2Connections(CallKeeper):
         self._open: Final[dict[Http2Connection, None]] = {}  # an ordered set, also of those that take no calls
 
     @property
-    def rules(self) -> UpstreamRules:
+    def upstream_rules(self) -> UpstreamRules:
         """See CallKeeper."""
         return self.keeper.upstream_rules
 
@@ -232,7 +232,7 @@ class Http2Connections(CallKeeper):
         return Http2Call(connection)
 
     def _with_room(self, place: _Place, now: float) -> Http2Connection | None:
-        rules, worn = self.rules, None
+        rules, worn = self.upstream_rules, None
         for connection in place.connections:
             if connection.requests >= rules.max_requests or now - connection.opened_at >= rules.max_age_s:
                 worn = connection
@@ -276,7 +276,7 @@ class Http2Connections(CallKeeper):
             self.deadlines.arm(one.deadline, one.due)
 
     def _dial(self, place: _Place, key: object, requester: Requester) -> _Dialling:
-        rules, greeting = self.rules, self.keeper.greeting_of(place.backend, requester)
+        rules, greeting = self.upstream_rules, self.keeper.greeting_of(place.backend, requester)
         dialling = _Dialling(self, place, key, self.keeper.greetings, greeting)
         dialling.ends_at = self.clock.now + rules.connect_s
         place.dialling.append(dialling)
@@ -331,7 +331,7 @@ class Http2Connections(CallKeeper):
 
     def fell_idle(self, connection: Http2Connection) -> None:
         """See CallKeeper."""
-        rules, now = self.rules, self.clock.now
+        rules, now = self.upstream_rules, self.clock.now
         place = self._places.get(connection.place)
         if place is None or connection.backend.removed or rules.max_idle == 0:
             connection.leave()

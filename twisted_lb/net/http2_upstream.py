@@ -92,7 +92,7 @@ class CallKeeper:
         self.soon: Final = soon
 
     @property
-    def rules(self) -> UpstreamRules:
+    def upstream_rules(self) -> UpstreamRules:
         """The rules of the pool."""
         raise NotImplementedError
 
@@ -298,7 +298,7 @@ class Http2Call(Upstream):
                 raise BadMessage(502, "an interim answer that ends it")
             self._informed = True
             self._interim_bytes += size
-            if self._interim_bytes > self._connection.keeper.rules.limits.head_bytes:
+            if self._interim_bytes > self._connection.keeper.upstream_rules.limits.head_bytes:
                 raise BadMessage(502, "interim answers without end")
             requester.informed(head)
             return
@@ -494,7 +494,7 @@ class Http2Connection(FrameReceiver, Receiver):
     """
 
     __slots__ = (
-        "_deadline", "_drained", "_drained_due", "_encoder", "_feeding", "_flushing", "_full", "_glitches", "_heard_at", "_initial_window", "_line", "_most",
+        "_deadline", "_drained", "_drained_due", "_encoder", "_feeding", "_flushing", "_full", "_glitches", "_heard", "_heard_at", "_initial_window", "_line", "_most",
         "_next", "_out", "_out_bytes", "_over", "_pinged_at", "_quiet", "_reader", "_responses", "_room", "_said", "_told", "_transport", "_uncredited",
         "_window", "backend", "calls", "idle_since", "keeper", "leaving", "opened_at", "place", "requests", "secure",
     )  # fmt: skip
@@ -519,6 +519,7 @@ class Http2Connection(FrameReceiver, Receiver):
         self._said: int = CALLS_MOST  # until its backend has said how many
         self._most: int = CALLS_MOST  # less, for a while, where it has refused some
         self._feeding: bool = False
+        self._heard: bool = False  # anything at all
         self._glitches: int = 0
         self._heard_at: float = self.opened_at
         self._pinged_at: float = NEVER
@@ -618,7 +619,7 @@ class Http2Connection(FrameReceiver, Receiver):
             HEADER_TABLE_SIZE: 0,
             ENABLE_PUSH: 0,
             INITIAL_WINDOW_SIZE: CALL_WINDOW_BYTES,
-            MAX_HEADER_LIST_SIZE: self.keeper.rules.limits.head_bytes,
+            MAX_HEADER_LIST_SIZE: self.keeper.upstream_rules.limits.head_bytes,
         }
         self.send(PREFACE, settings_frame(settings))
         self.send(window_update(0, CONNECTION_WINDOW_BYTES - WINDOW_BYTES), b"")
@@ -632,6 +633,9 @@ class Http2Connection(FrameReceiver, Receiver):
         self._quiet = False
         self._feeding = True
         try:
+            if not self._heard and data.startswith(b"HTTP/1."):
+                raise Http2Error(PROTOCOL_ERROR, "it speaks HTTP/1.1")  # noqa: TRY301 - told as all others are
+            self._heard = True
             self._reader.feed(data, self)
         except Http2Error as error:
             self._break(error.code, error.reason)
@@ -660,7 +664,7 @@ class Http2Connection(FrameReceiver, Receiver):
         call = self._call(stream, "HEADERS")
         if call is None:
             return
-        limits = self.keeper.rules.limits
+        limits = self.keeper.upstream_rules.limits
         try:
             if call.answered:
                 call.trailers_received(self._responses.trailers(block, limits), ended=ended)
