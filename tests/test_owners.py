@@ -60,7 +60,7 @@ PARTS = {
     },
     "twisted_lb.net.exchange.Exchange": {
         "twisted_lb/net/http1.py": "for a client on HTTP/1.1",
-        "twisted_lb/net/http2.py": "for a stream of HTTP/2",
+        "twisted_lb/net/http2.py": "for a stream of a client on HTTP/2",
         "twisted_lb/net/resource.py": "for a request of twisted.web",
     },
     "twisted_lb.net.client_connection.ClientConnection": {
@@ -77,7 +77,11 @@ PARTS = {
         "twisted_lb/net/http1.py": "of a client",
         "twisted_lb/questions.py": "of a request that is asked about, and not sent",
     },
-    "twisted_lb.net.upstream.Upstream": {"twisted_lb/net/cluster.py": ""},
+    "twisted_lb.net.http1_upstream.Http1Upstream": {
+        "twisted_lb/net/cluster.py": "of a pool that speaks it",
+        "twisted_lb/net/http2_connections.py": "where a backend has chosen it",
+    },
+    "twisted_lb.net.http2_upstream.Http2Connection": {"twisted_lb/net/http2_connections.py": ""},
     "twisted_lb.net.relay.Relay": {
         "twisted_lb/net/exchange.py": "of a tunnel",
         "twisted_lb/net/session.py": "of a session",
@@ -95,6 +99,11 @@ PARTS = {
 
 # What a test or a benchmark makes by hand, beside the tests of the part itself.
 BY_HAND = {
+    "twisted_lb.net.http1_upstream.Http1Upstream": {"tests/net/test_upstream.py": "over a foreign transport"},
+    "twisted_lb.net.http2.Http2": {
+        "tests/world.py": "a client that comes without a listener",
+        "tests/http2_client.py": "over a network in memory",
+    },
     "twisted_lb.net.relay.Relay": {
         "tests/joined.py": "over real transports, on time that the test moves",
         "benchmarks/tunnels.py": "between a sender and a reader, and nothing else",
@@ -168,7 +177,7 @@ READERS = {
         "_RequestClient",
     },
     "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "Session", "answer_for"},
-    "UpstreamRules": {"Cluster", "Upstream"},
+    "UpstreamRules": {"Cluster", "Http1Upstream", "Http2Call", "Http2Connection", "Http2Connections", "_Dialling"},
 }
 OF = {"arrival_rules": "ArrivalRules", "client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}
 

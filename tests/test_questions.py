@@ -25,9 +25,9 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.http1_upstream import Http1Upstream
 from twisted_lb.net.route import Lead, Route
 from twisted_lb.net.routing import Action, RouteTable
-from twisted_lb.net.upstream import Upstream
 from twisted_lb.plan import plan_of
 from twisted_lb.questions import _head
 from twisted_lb.testing import (
@@ -467,7 +467,18 @@ def test_notes_keep_no_head_no_buffer_and_no_connection_alive(make):
     for request_id in "abcd":
         house.ask(get("/r", "Cookie: secret", "Content-Length: 6", request_id=request_id) + b"secret", client)
     house.ask(get("/none"), house.client())
-    kinds = (RequestHead, RequestFields, Upstream, Http1, Exchange, Cluster, Lead, Route, Frontend, ClientConnection)
+    kinds = (
+        RequestHead,
+        RequestFields,
+        Http1Upstream,
+        Http1,
+        Exchange,
+        Cluster,
+        Lead,
+        Route,
+        Frontend,
+        ClientConnection,
+    )
     kept = reachable(house.plane.notes)
     assert len(house.plane.notes.recent) >= 4
     assert not [one for one in kept if isinstance(one, (*kinds, Attempts))]

@@ -30,6 +30,7 @@ from twisted_lb.core.record import Observer, Observers
 from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
+from twisted_lb.http2_check import Http2Check
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
 from twisted_lb.net.arrival import Arrivals
@@ -41,6 +42,7 @@ from twisted_lb.net.listener import Listener
 from twisted_lb.net.protocols import Protocols
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.settings import H1, H2
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
@@ -209,6 +211,7 @@ class DataPlane:
     def _greet(self, probe: NetworkProbe, cluster: Cluster, pool: PoolPlan) -> None:
         """Have a pool's checks greet backends as its traffic does, for the host that they ask for."""
         probe.greetings = cluster.greetings
+        probe.http2, probe.needs_http2 = _question_in_http2(pool), pool.upstream.protocol == H2
         asked = None if pool.checks is None else pool.checks.http
         probe.host = "" if asked is None else server_name_of(asked.host)
 
@@ -812,7 +815,17 @@ def _question(pool: PoolPlan) -> Question:
     if checks is not None and checks.script is not None:
         return ScriptCheck(checks.script)
     asked = None if checks is None else checks.http
+    if asked is not None and pool.upstream.protocol == H2 and (http2 := _question_in_http2(pool)) is not None:
+        return http2
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
+
+
+def _question_in_http2(pool: PoolPlan) -> Question | None:
+    """What the backends of a pool with HTTP checks are asked that speak HTTP/2."""
+    asked, limits = None if pool.checks is None else pool.checks.http, pool.upstream.limits
+    if asked is None or pool.upstream.protocol == H1:
+        return None
+    return Http2Check(HttpCheck(asked, _AGENT, limits), limits, secure=pool.tls is not None)
 
 
 def _greetings(pool: PoolPlan, previous: Greetings | None) -> Greetings:

@@ -53,6 +53,11 @@ class HttpCheck:
         self._line: Final = b"%b %b HTTP/1.1" % (question.method, question.path)
         self._lines: Final = _lines(question, agent)
 
+    @property
+    def method(self) -> bytes:
+        """The method of its request."""
+        return self._question.method
+
     def request(self, address: Address) -> bytes:
         """See Question."""
         return b"\r\n".join([self._line, b"Host: " + self._host(address), *self._lines]) + BLANK_LINE

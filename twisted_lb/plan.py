@@ -69,7 +69,7 @@ from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
 from twisted_lb.net.request_keys import RequestKey
-from twisted_lb.net.settings import AUTO, ArrivalRules, ClientRules, RouteRules, UpstreamRules
+from twisted_lb.net.settings import AUTO, EITHER, H1, ArrivalRules, ClientRules, RouteRules, UpstreamRules
 from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.plan_tls import outgoing_of, outgoing_said, own_certificate, said_of, tls_of
 from twisted_lb.tls.certificate import Certificate
@@ -541,9 +541,14 @@ def _tls(config: ListenerConfig, files: Files, place: KeyPath, own: Certificate 
         return None
 
 
+# What is offered to backends in TLS, the preferred one first (ALPN).
+_OFFERS: Final = {"h1": ("http/1.1",), "h2": ("h2",), "auto": ("h2", "http/1.1")}
+
+
 def _outgoing(config: PoolConfig, files: Files, place: KeyPath) -> OutgoingSettings | None:
     try:
-        return None if config.tls is None else outgoing_of(config.tls, files, (*place, "tls"))
+        offers = _OFFERS[config.protocol]
+        return None if config.tls is None else outgoing_of(config.tls, files, (*place, "tls"), offers)
     except ConfigError as error:
         files.refuse(error.problems)
         return None
@@ -878,6 +883,7 @@ def _pool(name: str, config: PoolConfig, backend: BackendRulesConfig, files: Fil
             resolve=config.resolve,
             family=config.family,
             tcp_keepalive=_tcp_keepalive(config.tcp_keepalive),
+            protocol=H1 if config.protocol == EITHER and config.tls is None else config.protocol,
         ),
         queue=_queue(config.queue),
         affinity=affinity,

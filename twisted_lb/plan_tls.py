@@ -163,8 +163,10 @@ def _said(one: Certificate) -> str:
     return f"until {said(one.not_after)} ({digest_of(one.chain_pem + one.key_pem)[:8]})"
 
 
-def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettings:
-    """How TLS is spoken to the backends of a pool. ConfigError with what is wrong with its files."""
+def outgoing_of(
+    config: PoolTls, files: Files, place: KeyPath, offers: tuple[str, ...] = ("http/1.1",)
+) -> OutgoingSettings:
+    """How TLS is spoken to the backends of a pool, and which protocols are offered in it. ConfigError with what is wrong with its files."""
     from twisted_lb.tls.pem import in_pem, read_cas  # late, as above
 
     problems: list[Problem] = []
@@ -184,7 +186,7 @@ def outgoing_of(config: PoolTls, files: Files, place: KeyPath) -> OutgoingSettin
             certificate = found[0]
     if problems:
         raise ConfigError(problems)
-    return OutgoingSettings(config.verify, authorities, config.server_name or "", certificate)
+    return OutgoingSettings(config.verify, authorities, config.server_name or "", certificate, offers)
 
 
 def outgoing_said(tls: OutgoingSettings | None) -> Mapping[str, str | bytes]:

@@ -11,7 +11,7 @@ from twisted_lb.core.address import Address, TcpAddress
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.net.deadlines import Deadline, Deadlines
 from twisted_lb.net.dialer import TLS_FAILED, Attempt, GreetingDial
-from twisted_lb.net.greeting import Greetings
+from twisted_lb.net.greeting import Greeting, Greetings
 
 
 class ProbeResult:
@@ -118,6 +118,9 @@ class NetworkProbe:
         self.question: Question = question
         self.greetings: Greetings | None = None
         self.host: str = ""  # for which it asks over TLS; empty: the backend's own
+        # The question to a backend that has agreed on HTTP/2 (ALPN), None: the same; and whether it has to.
+        self.http2: Question | None = None
+        self.needs_http2: bool = False
         self._dial: Final = dial
         self._deadlines: Final = deadlines
         self._seconds: Final = seconds
@@ -139,7 +142,7 @@ class NetworkProbe:
         if self.greetings is None:
             asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port)
         else:
-            greeting = self.greetings.of_check(base, self.host)
+            greeting = asking.greeting = self.greetings.of_check(base, self.host)
             asking.attempt = self._dial.dial(base, asking, timeout_s, asking.failed, port, greeting)
         return asking.told
 
@@ -167,6 +170,7 @@ class _Asking:
         self.address: Final = address
         self.deadline: Final = Deadline(lambda: self.give_up("no answer in time"))
         self._probe: Final = probe
+        self.greeting: Greeting | None = None
         self._question: Final = probe.question
         self._hearing: Hearing | None = None  # once connected
         self._transport: Any = None
@@ -174,8 +178,14 @@ class _Asking:
 
     def makeConnection(self, transport: Any) -> None:
         self._transport = transport
-        self._hearing = self._question.hear(self.address)
-        request = self._question.request(self.address)
+        probe, greeting = self._probe, self.greeting
+        agreed = greeting is not None and greeting.agreed == "h2"
+        if probe.needs_http2 and greeting is not None and greeting.context is not None and not agreed:
+            self.failed(Outcome.REFUSED, f"{TLS_FAILED}it does not take HTTP/2 (ALPN)")
+            return
+        question = probe.http2 if agreed and probe.http2 is not None else self._question
+        self._hearing = question.hear(self.address)
+        request = question.request(self.address)
         if request:
             transport.write(request)
         self._look(self._hearing)

@@ -61,20 +61,20 @@ MUTATIONS = (
     ),
     once(
         "a connection with bytes that nobody asked for is used again",
-        "Upstream._complete",
+        "Http1Upstream._complete",
         "not rest and self._persistent",
         "self._persistent",
     ),
     Mutation(
         "bytes on an idle connection are overlooked",
         (
-            Change("Upstream.dataReceived", "self._closed_while_idle()", "pass"),
-            Change("Upstream.dataReceived", "self.close()", "pass"),
+            Change("Http1Upstream.dataReceived", "self._closed_while_idle()", "pass"),
+            Change("Http1Upstream.dataReceived", "self.close()", "pass"),
         ),
     ),
     once(
         "a chunked answer needs no last chunk",
-        "Upstream.readConnectionLost",
+        "Http1Upstream.readConnectionLost",
         "self._state is _UNTIL_CLOSE",
         "self._state in (_UNTIL_CLOSE, _CHUNKS)",
     ),
@@ -110,13 +110,13 @@ MUTATIONS = (
     once("a client that was paused is not resumed", "Exchange.upstream_drained", "self._resume_client()"),
     once(
         "a connection that the backend closes is kept",
-        "Upstream._complete",
+        "Http1Upstream._complete",
         "self._persistent and self._request_ended",
         "self._request_ended",
     ),
     once(
         "a connection is kept in the middle of a request",
-        "Upstream._complete",
+        "Http1Upstream._complete",
         "self._persistent and self._request_ended",
         "self._persistent",
     ),
@@ -282,19 +282,19 @@ MUTATIONS = (
     once("a stop tells nobody who still waits", "Http1._refuse_at_last", "connection.takes_more", "False"),
     once(
         "a connection on which somebody is logged in is kept for whoever comes",
-        "Upstream._complete",
+        "Http1Upstream._complete",
         "if self.bound:",
         "if False:",
     ),
     once(
         "credentials that log a client in are overlooked",
-        "Upstream.begin",
+        "Http1Upstream.begin",
         "self.bound or fields.binds",
         "self.bound",
     ),
     once(
         "a challenge that asks a client to log in is overlooked",
-        "Upstream._read_head",
+        "Http1Upstream._read_head",
         "self.bound or head.binds",
         "self.bound",
     ),
@@ -446,7 +446,7 @@ MUTATIONS = (
     ),
     once(
         "an end without a good-bye is one in order",
-        "Upstream.readConnectionLost",
+        "Http1Upstream.readConnectionLost",
         "isinstance(transport, TlsTransport) and transport.truncated",
         "False",
     ),

@@ -22,12 +22,12 @@ from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.greeting import Greeting
 from twisted_lb.net.hedge import Hedge
+from twisted_lb.net.http1_upstream import Http1Upstream
 from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.mirror import Mirror
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.tcp_keepalive import TcpKeepalive
 from twisted_lb.net.transport import Transport
-from twisted_lb.net.upstream import Upstream
 from twisted_lb.testing import Faults, HeapClock, MemoryNetwork, MemoryTransport
 from twisted_lb.testing.faulty_pipe import FaultyPipe, _Mark
 from twisted_lb.testing.network import Failed
@@ -252,7 +252,7 @@ class TapedPipe(FaultyPipe):
 class Dialled:
     """An attempt of the balancer's to connect, for a request; checks are not among them."""
 
-    def __init__(self, at: int, when: float, address: str, timeout_s: float, upstream: Upstream) -> None:
+    def __init__(self, at: int, when: float, address: str, timeout_s: float, upstream: Http1Upstream) -> None:
         waiter = upstream.waiter
         exchange = waiter.request if isinstance(waiter, Hedge) else waiter
         assert isinstance(exchange, Exchange)
@@ -443,10 +443,10 @@ class TownNetwork(MemoryNetwork):
     ) -> Any:
         dialled: Dialled | Check
         upstream = protocol.protocol if isinstance(protocol, Foreign) else protocol
-        if isinstance(upstream, Upstream) and isinstance(upstream.waiter, Mirror):
+        if isinstance(upstream, Http1Upstream) and isinstance(upstream.waiter, Mirror):
             dialled = ToMirror(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s)
             self.mirrored.append(dialled)
-        elif isinstance(upstream, Upstream):
+        elif isinstance(upstream, Http1Upstream):
             dialled = Dialled(self.tapes.tick(), self.clock.seconds(), str(address), timeout_s, upstream)
             self._supersede(dialled)
             self.dials.append(dialled)

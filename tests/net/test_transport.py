@@ -215,12 +215,12 @@ def test_twisteds_interfaces_are_provided():
 
     from twisted_lb.net.foreign import Foreign
     from twisted_lb.net.http1 import Http1
-    from twisted_lb.net.upstream import Upstream
+    from twisted_lb.net.http1_upstream import Http1Upstream
 
     assert IReadDescriptor.implementedBy(EpollPoller)
     assert all(one.implementedBy(Transport) for one in (ITransport, IConsumer, IPushProducer))
     assert IHalfCloseableProtocol.implementedBy(Foreign)
-    assert all(IPushProducer.implementedBy(one) for one in (Http1, Upstream))
+    assert all(IPushProducer.implementedBy(one) for one in (Http1, Http1Upstream))
 
 
 def test_addresses_are_twisteds(line):

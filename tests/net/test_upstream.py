@@ -8,7 +8,8 @@ from wires import SIP_BYTES
 from world import World
 
 from twisted_lb.net.foreign import Foreign
-from twisted_lb.net.upstream import Requester, Upstream
+from twisted_lb.net.http1_upstream import Http1Upstream
+from twisted_lb.net.upstream import Requester
 from twisted_lb.wire.grammar import Limits
 from twisted_lb.wire.request import parse_request
 
@@ -87,7 +88,7 @@ def test_a_backend_is_not_blamed_for_a_client_that_was_full_before_its_answer_be
 
 def test_a_connection_that_is_lost_behind_a_complete_answer_is_given_to_nobody(world):
     requester = Full(world)
-    foreign = Foreign(world.runtime.clock, Upstream(world.cluster, world.record[0], requester))
+    foreign = Foreign(world.runtime.clock, Http1Upstream(world.cluster, world.record[0], requester))
     foreign.makeConnection(Deaf())
     for piece in (HEAD + b"hello", b"there"):
         foreign.dataReceived(piece)

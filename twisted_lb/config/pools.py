@@ -629,6 +629,12 @@ class PoolConfig(PoolRulesConfig):
         default=None,
         description="TLS to its backends, and to its checks; the table may be empty. Left out: plain HTTP.",
     )
+    protocol: Literal["h1", "h2", "auto"] = Field(
+        default="h1",
+        description="What is spoken to its backends, checks included: `h1`, HTTP/1.1; `h2`, HTTP/2, over TLS by ALPN and else begun with at "
+        "once (prior knowledge); `auto`, over `tls` what each backend chooses, else HTTP/1.1. Danger: with `h2` a backend that speaks "
+        "HTTP/1.1 alone refuses everything, and clients that want to switch protocols (WebSockets) get 501.",
+    )
 
     @field_validator("backends")
     @classmethod
@@ -640,6 +646,15 @@ class PoolConfig(PoolRulesConfig):
     def _has_backends(self) -> Self:
         if not self.backends and self.targets is None:
             raise ValueError(NO_BACKEND)
+        return self
+
+    @model_validator(mode="after")
+    def _shares_what_can_be_shared(self) -> Self:
+        if self.send_proxy != "off" and self.protocol != "h1":
+            raise ValueError(
+                f"send_proxy = {self.send_proxy!r} tells whose a connection is, and with protocol = {self.protocol!r} "
+                "connections are shared: one of both"
+            )
         return self
 
     @model_validator(mode="after")

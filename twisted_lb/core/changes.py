@@ -75,6 +75,8 @@ def apply_outcome(
     lease, outcome, now = ended.lease, ended.outcome, ended.at
     backend, consequence = lease.backend, CONSEQUENCE[outcome]
     ejection = backend.ejection
+    if lease.spared and not lease.trial:
+        return None
     if consequence.blame is not Blame.NONE:
         backend.failures += 1
     refused = ejection.rule is EjectionRule.REFUSED

@@ -17,9 +17,11 @@ class Lease:
 
     `scene`, `mark`, `loads` and `tried` are what the pick went by, so that `decision.recalled` can tell it later: all of it
     is shared, or small, and was there anyway. `loads` are by slot, this claim among them; empty where they are not kept.
+
+    `spared`: its failure is counted with another lease's: both were on one connection, which was lost.
     """
 
-    __slots__ = ("backend", "loads", "mark", "open", "opened_at", "scene", "trial", "tried")
+    __slots__ = ("backend", "loads", "mark", "open", "opened_at", "scene", "spared", "trial", "tried")
 
     def __init__(
         self, backend: Backend, opened_at: float, scene: Scene, mark: object, loads: tuple[int, ...] = ()
@@ -31,6 +33,7 @@ class Lease:
         self.loads: Final = loads
         self.tried: Sequence[Backend] = ()
         self.trial: bool = False
+        self.spared: bool = False
         self.open: bool = True
 
     def __repr__(self) -> str:

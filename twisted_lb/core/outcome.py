@@ -27,6 +27,7 @@ class Outcome(enum.IntEnum):
     NO_PORT = 15
     BACKLOG_FULL = 16
     LATE = 17
+    NO_SWITCH = 18
 
 
 # The detail of a CUT_SHORT whose backend has just gone silent: what tells it from one that has closed.
@@ -104,6 +105,8 @@ CONSEQUENCE: Final[dict[Outcome, Consequence]] = {
     Outcome.BACKLOG_FULL: Consequence(Retry.ALWAYS, Blame.FAILURE, 504, alive=True),
     # The client's own deadline is over, however short it was.
     Outcome.LATE: Consequence(_NEVER, Blame.NONE, 504, alive=None),
+    # RFC 9113 8.6: there is no Upgrade in HTTP/2.
+    Outcome.NO_SWITCH: Consequence(_NEVER, Blame.NONE, 501, alive=None),
 }
 
 

@@ -18,9 +18,9 @@ from zope.interface import classImplements
 
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http1 import Http1
+from twisted_lb.net.http1_upstream import Http1Upstream
 from twisted_lb.net.poller import EpollPoller
 from twisted_lb.net.transport import Transport
-from twisted_lb.net.upstream import Upstream
 
 # Under a name of our own mypy-zope does not compare signatures: ours are narrower types of the same calls.
 _declare: Callable[..., None] = classImplements
@@ -29,4 +29,4 @@ _declare(EpollPoller, IReadDescriptor)
 _declare(Transport, ITransport, IConsumer, IPushProducer)
 _declare(Foreign, IProtocol, IHalfCloseableProtocol)
 _declare(Http1, IPushProducer)
-_declare(Upstream, IPushProducer)
+_declare(Http1Upstream, IPushProducer)

@@ -34,12 +34,14 @@ from twisted_lb.net.affinity import Affinity, Bonds
 from twisted_lb.net.clock import Timer
 from twisted_lb.net.dialer import Attempt
 from twisted_lb.net.greeting import Greeting, Greetings
+from twisted_lb.net.http1_upstream import Http1Upstream, Keeper
+from twisted_lb.net.http2_connections import Http2Connections
 from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEAST_S, Kept
 from twisted_lb.net.moving import Moving
 from twisted_lb.net.queueing import NO_LANES, Queueing
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.settings import AUTO, UpstreamRules
-from twisted_lb.net.upstream import Keeper, Requester, Upstream
+from twisted_lb.net.settings import AUTO, H1, UpstreamRules
+from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.net.waits import Waits
 
 
@@ -122,12 +124,13 @@ class Cluster(Keeper):
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool)
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own
-        # What comes before the first request of a connection; None where nothing does.
-        self.greetings: Greetings | None = None
         self._hear: Final = hear
         self._kept: dict[object, Kept] = {}  # by `Upstream.place`, as a rule the backend
-        self._open: dict[Upstream, None] = {}  # an ordered set
-        self._bound: dict[Upstream, None] = {}  # those that belong to one client each, and were used
+        self._open: dict[Http1Upstream, None] = {}  # an ordered set
+        self._bound: dict[Http1Upstream, None] = {}  # those that belong to one client each, and were used
+        # Those of HTTP/2, and whether requests go there; None: they do not.
+        self._http2: Final = Http2Connections(self, runtime)
+        self.http2: Http2Connections | None = None if rules.protocol == H1 else self._http2
         self._specs: list[BackendSpec] = []
         self._members: list[BackendSpec] = []  # what they and their names mean
         self._endpoints: Final = Endpoints()
@@ -145,7 +148,7 @@ class Cluster(Keeper):
         self._serve_timer: Timer | None = None
         self._serve_at: float = NEVER
         self.waits: Final = Waits(runtime)
-        self._moving: Final = Moving(runtime, self.pool, self._open)
+        self._moving: Final = Moving(runtime, self.pool, self._ways)
 
     def wall_now(self) -> float:
         """The time in seconds since 1970."""
@@ -211,6 +214,7 @@ class Cluster(Keeper):
                 upstream.opened_at = -NEVER
                 if upstream.bound and upstream.idle:
                     upstream.close()
+        self._http2.leave_others(backend, host)
         if left:
             self._moving.leave(backend)
         self.pool.moved(backend, f"address {before} -> {host}" if left else "", self.clock.now)
@@ -305,6 +309,8 @@ class Cluster(Keeper):
         """Replace the rules and settings: they are read at each claim, probe or connect. And the backends, if there are
         others: with the rules at once, since what both say together may be what they said before.
         """
+        if rules.protocol != self.upstream_rules.protocol:
+            self._speak(rules.protocol)
         self.upstream_rules = rules
         self.queueing = queue
         if settings != self.pool.settings:
@@ -320,11 +326,21 @@ class Cluster(Keeper):
         if greetings is self.greetings:
             return
         self.greetings = greetings
+        self._wear_out()
+
+    def _wear_out(self) -> None:
+        """Let no connection that there is be used for any other request."""
         self.close_idle()
         for upstream in list(self._open):
             upstream.opened_at = -NEVER
             if upstream.bound and upstream.idle:
                 upstream.close()
+        self._http2.leave()
+
+    def _speak(self, protocol: str) -> None:
+        """Speak this with backends from now on. What runs goes on as it began."""
+        self.http2 = None if protocol == H1 else self._http2
+        self._wear_out()
 
     def check_by(self, checks: Checking | None) -> None:
         """Have these checks from now on, or none; those before them end."""
@@ -371,7 +387,7 @@ class Cluster(Keeper):
     @property
     def over(self) -> bool:
         """Whether nothing of a pool that went is left."""
-        return self._retired and not (self.pool.leaving or self._open or self.waits.waiting)
+        return self._retired and not (self.pool.leaving or self._open or self._http2.open or self.waits.waiting)
 
     def snapshot(self) -> PoolSnapshot:
         """The state of the pool and its backends now."""
@@ -420,6 +436,7 @@ class Cluster(Keeper):
                 idle, kept.idle = kept.idle, []
                 for upstream in idle:
                     upstream.close()
+            self._http2.leave(backend)
             if self.pool.settings.move:
                 self._moving.begin(backend, reason)
 
@@ -554,7 +571,7 @@ class Cluster(Keeper):
         """
         kept = self._kept.get(place)
         if kept is None or not kept.idle:
-            return None
+            return None if self.http2 is None else self.http2.take(place, now)
         upstream = kept.idle[-1]
         if now >= upstream.reuse_until:
             return None  # its deadline closes it, and those below it
@@ -580,7 +597,7 @@ class Cluster(Keeper):
         place = greetings.place(backend, requester.server_name())
         return None if place is backend else self.take(place, repeatable, now, first=first)
 
-    def put(self, upstream: Upstream, now: float, announced_s: int) -> bool:
+    def put(self, upstream: Http1Upstream, now: float, announced_s: int) -> bool:
         """Keep a connection alive whose exchange is over, until `upstream.reuse_until`; False, and it is to be closed,
         when it is worn or not wanted. `announced_s`: the idle timeout that the backend announces, -1 if it does not.
         """
@@ -610,7 +627,7 @@ class Cluster(Keeper):
             kept.idle.pop(0).close()
         return True
 
-    def hold(self, upstream: Upstream, now: float, announced_s: int) -> bool:
+    def hold(self, upstream: Http1Upstream, now: float, announced_s: int) -> bool:
         """Let a connection live whose exchange is over, and which is its client's alone (NTLM): as long as that client's own,
         whatever its age and the number of its requests, since somebody is logged in on it. Not so where it is its client's for its PROXY
         header alone. False, and it is to be closed,
@@ -629,7 +646,7 @@ class Cluster(Keeper):
         self._bound[upstream] = None
         return True
 
-    def closed_by_backend(self, upstream: Upstream, idle_s: float, now: float) -> None:
+    def closed_by_backend(self, upstream: Http1Upstream, idle_s: float, now: float) -> None:
         """Learn a backend's idle timeout: it has closed a connection that was idle for so long, perhaps just when it
         was used again (keep-alive race).
 
@@ -652,8 +669,16 @@ class Cluster(Keeper):
                 one.keep_until(min(one.reuse_until, one.idle_since + idle_timeout_s))
 
     def dial(self, backend: Backend, requester: Requester, due: float) -> Attempt:
-        """Connect to a backend, until `due` at the latest; calls `requester.connected` or `unreachable`, once."""
-        upstream = Upstream(self, backend, requester)
+        """Have a way to a backend, until `due` at the latest; calls `requester.connected` or `unreachable`, once."""
+        if self.http2 is None:
+            return self.connect(backend, requester, due)
+        greetings = self.greetings
+        place = backend if greetings is None else greetings.place(backend, requester.server_name())
+        return self.http2.dial(backend, requester, due, place)
+
+    def connect(self, backend: Backend, requester: Requester, due: float) -> Attempt:
+        """Make a connection to a backend, of HTTP/1.1 or to be given away, as `dial` does."""
+        upstream = Http1Upstream(self, backend, requester)
 
         def failed(outcome: Outcome, detail: str) -> None:
             upstream.waiter = None
@@ -667,7 +692,9 @@ class Cluster(Keeper):
         greeting = None if self.greetings is None else self._greeting(self.greetings, backend, requester, upstream)
         return self.runtime.dial.dial(backend.address, upstream, within_s, failed, 0, greeting, keepalive)
 
-    def _greeting(self, greetings: Greetings, backend: Backend, requester: Requester, upstream: Upstream) -> Greeting:
+    def _greeting(
+        self, greetings: Greetings, backend: Backend, requester: Requester, upstream: Http1Upstream
+    ) -> Greeting:
         """What comes before the first request of a new connection."""
         host, header = requester.server_name(), b""
         if greetings.proxy:
@@ -677,26 +704,33 @@ class Cluster(Keeper):
         upstream.place = greetings.place(backend, host)
         return greetings.greeting(backend, host, header)
 
+    def greeting_of(self, backend: Backend, requester: Requester) -> Greeting | None:
+        """See Keeper."""
+        greetings = self.greetings
+        return None if greetings is None else greetings.greeting(backend, requester.server_name(), b"")
+
     def may_take_own(self, upstream: Upstream, backend: Backend, repeatable: bool, now: float) -> bool:
         """Whether a client's own connection, which is its own for its PROXY header alone, is good for its request to this backend; what
         must not be sent twice takes it only for as long as `take` would.
         """
-        if upstream.backend is not backend or now >= upstream.reuse_until:
+        if not isinstance(upstream, Http1Upstream) or upstream.backend is not backend or now >= upstream.reuse_until:
             return False
         return repeatable or now - upstream.idle_since < self.upstream_rules.reuse_unsafe_within_s
 
-    def opened(self, upstream: Upstream, took_s: float) -> None:
-        """A connection is up, and is counted. One that leads elsewhere than its backend's name by now serves once."""
+    def opened(self, upstream: Http1Upstream, took_s: float) -> None:
+        """A connection is up, and is counted. One that would be made otherwise now serves once."""
         self._open[upstream] = None
-        upstream.backend.totals.connections += 1
-        self.pool.totals.connect.add(took_s)
-        place = self._places.get(upstream.backend.name)
-        if place is not None and upstream.peer_name() != place:
+        if not self.counts(upstream.backend, upstream.peer_name(), took_s, upstream.greeted_by):
             upstream.opened_at = -NEVER
-        if upstream.greeted_by is not self.greetings:
-            upstream.opened_at = -NEVER  # a reload has another greeting in force
 
-    def forget(self, upstream: Upstream) -> None:
+    def counts(self, backend: Backend, leads_to: str, took_s: float, greetings: Greetings | None) -> bool:
+        """See Keeper: its backend's name leads elsewhere by now, or a reload has another greeting in force."""
+        backend.totals.connections += 1
+        self.pool.totals.connect.add(took_s)
+        place = self._places.get(backend.name)
+        return (place is None or leads_to == place) and greetings is self.greetings
+
+    def forget(self, upstream: Http1Upstream) -> None:
         """A connection is gone, or about to go."""
         self._open.pop(upstream, None)
         if upstream.bound:
@@ -724,6 +758,7 @@ class Cluster(Keeper):
             self._close_at(place)
         if self.greetings is not None:
             self.greetings.forget_removed()
+        self._http2.leave_removed()
         for upstream in [one for one in self._bound if one.backend.removed and one.idle]:
             upstream.close()
 
@@ -753,6 +788,7 @@ class Cluster(Keeper):
             mirror.cut("the pool is closed")
         for upstream in list(self._open):
             upstream.abandon()
+        self._http2.abandon()
         for one in list(self.abandoned):
             one.end()
 
@@ -771,15 +807,30 @@ class Cluster(Keeper):
     def connections(self) -> dict[Backend, tuple[int, int]]:
         """The connections to each backend: (open, idle). O(connections)."""
         counts: dict[Backend, tuple[int, int]] = {}
-        for upstream in self._open:
-            opened, idle = counts.get(upstream.backend, (0, 0))
-            counts[upstream.backend] = opened + 1, idle + upstream.idle
+        for backend, is_idle in [
+            *((one.backend, one.idle) for one in self._open),
+            *((one.backend, one.idle) for one in self._http2.connections),
+        ]:
+            opened, idle = counts.get(backend, (0, 0))
+            counts[backend] = opened + 1, idle + is_idle
         return counts
+
+    def shared(self) -> dict[Backend, tuple[int, int]]:
+        """Of the connections to each backend those of HTTP/2, and how many calls run on them. O(connections)."""
+        counts: dict[Backend, tuple[int, int]] = {}
+        for one in self._http2.connections:
+            opened, calls = counts.get(one.backend, (0, 0))
+            counts[one.backend] = opened + 1, calls + len(one.calls)
+        return counts
+
+    def _ways(self) -> list[Upstream]:
+        """The connections of HTTP/1.1 and the calls of HTTP/2: O(both)."""
+        return [*self._open, *self._http2.calls]
 
     @property
     def open(self) -> int:
         """How many connections are open, idle or in use."""
-        return len(self._open)
+        return len(self._open) + self._http2.open
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name}: {self.open} connections open, {self.idle} idle, {self.pool!r}>"

@@ -763,6 +763,12 @@ class Exchange(Hedgeable):
             attempt.way = None
         self.failed(outcome, detail)
 
+    def spare(self) -> None:
+        """See Requester."""
+        attempt = self.attempts.current
+        if attempt is not None:
+            attempt.lease.spared = True
+
     def failed(self, outcome: Outcome, detail: str) -> None:
         """See Requester: a retry, a local reply, or a response that is cut short."""
         if self.over:

@@ -23,10 +23,11 @@ class OutgoingTls(Protocol):
 class Greeting:
     """The greeting of one connection: first `header`, in the clear, empty for none; then TLS by `context`, None for none, where `name` is
     asked for (SNI) and verified; an IP address is verified alone. `session`: that of a connection before, to be resumed. `apart`: the
-    header is sent by itself, and not together with what follows.
+    header is sent by itself, and not together with what follows. `agreed`: the protocol that both ends have agreed on (ALPN), once the
+    handshake is over; empty for none.
     """
 
-    __slots__ = ("_greetings", "_place", "apart", "context", "header", "name", "session")
+    __slots__ = ("_greetings", "_place", "agreed", "apart", "context", "header", "name", "session")
 
     def __init__(
         self,
@@ -44,11 +45,13 @@ class Greeting:
         self.name: Final = name
         self.session: Final[Any] = session
         self.apart: Final = apart
+        self.agreed: str = ""
         self._greetings: Final = greetings
         self._place: Final = place
 
     def secured(self, tls: Any) -> None:
         """The handshake is over; `tls` is its `ssl.SSLObject`, whose session a later one may resume."""
+        self.agreed = tls.selected_alpn_protocol() or ""
         if self._greetings is not None:
             self._greetings.remember(self._place, tls)
 

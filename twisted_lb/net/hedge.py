@@ -244,6 +244,13 @@ class Hedge(Requester):
         else:
             self._fail(outcome, detail)
 
+    def spare(self) -> None:
+        """See Requester."""
+        if self._is is _HEARD:
+            self.request.spare()
+        else:
+            self._attempt.lease.spared = True
+
     def informed(self, head: ResponseHead) -> None:
         """See Requester: until it is heard an interim answer is nobody's."""
         if self._is is _HEARD:

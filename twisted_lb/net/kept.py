@@ -4,7 +4,7 @@ from typing import Final
 
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
-from twisted_lb.net.upstream import Upstream
+from twisted_lb.net.http1_upstream import Http1Upstream
 
 # Of a backend's idle timeout, announced or observed, this part is used: the rest is for requests that are on their way
 # when it closes (keep-alive race). (gunicorn closes after 2 s, uvicorn and Node after 5.)
@@ -26,7 +26,7 @@ _LEAST_KEPT: Final = 32
 _PEAK_PERIOD_S: Final = 30.0
 
 
-class _Recent:
+class Recent:
     """A number of the last while: of the present period and of the one before it."""
 
     __slots__ = ("before", "ends_at", "now", "period_s")
@@ -51,12 +51,12 @@ class Kept:
 
     def __init__(self, backend: Backend) -> None:
         self.backend: Final = backend
-        self.idle: list[Upstream] = []
+        self.idle: list[Http1Upstream] = []
         self.idle_timeout_s: float = NEVER
         self.learned_until: float = NEVER
         self.wary_until: float = -NEVER  # it has closed one early
-        self.kept_long: Final = _Recent(_TRUST_PERIOD_S)  # connections that it kept idle for EARLY_S
-        self.peak: Final = _Recent(_PEAK_PERIOD_S)  # most that were in use at once
+        self.kept_long: Final = Recent(_TRUST_PERIOD_S)  # connections that it kept idle for EARLY_S
+        self.peak: Final = Recent(_PEAK_PERIOD_S)  # most that were in use at once
 
     def saw_kept(self, now: float) -> None:
         """A connection that was idle for EARLY_S is there."""

@@ -228,6 +228,11 @@ class Mirror(Requester):
         """See Requester."""
         self._end(Outcome.BAD_STATUS if self._bad_status else Outcome.OK, "")
 
+    def spare(self) -> None:
+        """See Requester."""
+        if self._lease is not None:
+            self._lease.spared = True
+
     def failed(self, outcome: Outcome, detail: str) -> None:
         """See Requester. It is no fault of a backend that has begun to answer if the time is over before it ends."""
         if self._status and self._cluster.clock.now >= self._due:

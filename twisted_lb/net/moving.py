@@ -1,6 +1,6 @@
 """Requests that are moved away from a frozen backend: its connections live, and nothing comes out of them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from twisted_lb.core.backend import Backend
@@ -22,13 +22,13 @@ class Moving:
 
     Moved are requests that may be repeated, of whose answer not one byte came, and that were sent before as many probes
     failed in a row as take a backend out, the oldest first, each once, paid by the retry budget. What cannot be moved now
-    waits on, for another period or for the backend. `connections` are the pool's.
+    waits on, for another period or for the backend. `ways` are the pool's connections and calls.
     """
 
-    def __init__(self, runtime: Runtime, pool: Pool, connections: Iterable[Upstream]) -> None:
+    def __init__(self, runtime: Runtime, pool: Pool, ways: Callable[[], Iterable[Upstream]]) -> None:
         self._runtime: Final = runtime
         self._pool: Final = pool
-        self._connections: Final = connections
+        self._ways: Final = ways
         self._silent: dict[Backend, str] = {}  # with what probes said
         # Those whose name means another server now: what was sent before this is overdue at the old one.
         self._left: dict[Backend, float] = {}
@@ -94,7 +94,7 @@ class Moving:
     def _owed(self) -> list[tuple[float, Upstream]]:
         """The connections to silent backends whose requests may be moved, with when these were sent: the oldest first."""
         owed = []
-        for upstream in self._connections:
+        for upstream in self._ways():
             if upstream.backend in self._silent and upstream.owes_all:
                 requester = upstream.requester
                 assert requester is not None

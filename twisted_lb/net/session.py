@@ -224,7 +224,7 @@ class Session(Requester, Receiver, Speaker):
             attempt = attempts.current
             assert attempt is not None
             attempt.dialled = True
-            attempt.way = cluster.dial(verdict.backend, self, attempts.due)
+            attempt.way = cluster.connect(verdict.backend, self, attempts.due)
         elif isinstance(verdict, Pause):
             self._pause = cluster.waits.until(verdict.until, self._paused_enough)
         elif verdict is not None and route.fallback is not None and cluster.pool.exhausted:

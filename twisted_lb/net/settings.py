@@ -231,6 +231,10 @@ class RouteRules:
 
 # `UpstreamRules.max_idle`: as many idle connections are kept as were in use at once.
 AUTO: Final = -1
+# `UpstreamRules.protocol`.
+H1: Final = "h1"
+H2: Final = "h2"
+EITHER: Final = "auto"
 
 
 class UpstreamRules:
@@ -242,7 +246,8 @@ class UpstreamRules:
     was not seen to close kept connections early. `limits` are those of the heads of responses.
 
     `resolve` and `family` say what is made of names, for backends that do not say it themselves; see `core/endpoints.py`.
-    `tcp_keepalive`: how a new connection has the kernel ask a silent backend whether it is there; None: not at all.
+    `tcp_keepalive`: how a new connection has the kernel ask a silent backend whether it is there; None: not at all. `protocol`: what is
+    spoken: H1, H2, or what each backend chooses of both in its handshake (EITHER, ALPN).
     """
 
     def __init__(
@@ -259,6 +264,7 @@ class UpstreamRules:
         resolve: str,
         family: str,
         tcp_keepalive: TcpKeepalive | None = None,
+        protocol: str = H1,
     ) -> None:
         self.connect_s: Final = connect_s
         self.limits: Final = limits
@@ -271,3 +277,4 @@ class UpstreamRules:
         self.resolve: Final = resolve
         self.family: Final = family
         self.tcp_keepalive: Final = tcp_keepalive
+        self.protocol: Final = protocol

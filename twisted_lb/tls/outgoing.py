@@ -12,13 +12,15 @@ from twisted_lb.tls.memory_file import memory_file
 @dataclass(frozen=True)
 class OutgoingSettings:
     """The settings of TLS to a pool's backends: `ca` is PEM, empty: the system's. `server_name` empty: the name of each backend, or
-    the host that a request is sent on with. `certificate`: what is shown to who asks for one.
+    the host that a request is sent on with. `certificate`: what is shown to who asks for one. `protocols` are offered, the preferred
+    one first (ALPN).
     """
 
     verify: bool = True
     ca: bytes = field(default=b"", repr=False)
     server_name: str = ""
     certificate: Certificate | None = None
+    protocols: tuple[str, ...] = PROTOCOLS
 
 
 class Outgoing:
@@ -45,7 +47,7 @@ def _context(settings: OutgoingSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(PROTOCOLS)
+    context.set_alpn_protocols(settings.protocols)
     if not settings.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

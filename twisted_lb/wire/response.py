@@ -17,7 +17,7 @@ class ResponseHead:
     the body in bytes, CHUNKED or UNTIL_CLOSE, before method and status are considered (`body_of`). `keep_s` is the idle
     timeout that the backend announces (Keep-Alive: timeout), in seconds, -1 when it does not. `binds`: it asks the client to
     authenticate the connection (401 or 407, NTLM or Negotiate), which is that client's alone from then on. `load_report` is what
-    it says of its load (ORCA), which is not among the lines.
+    it says of its load (ORCA), which is not among the lines. `empty`: it has no body, and no line says so (HTTP/2).
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class ResponseHead:
         keep_s: int = -1,
         binds: bool = False,
         load_report: bytes = b"",
+        empty: bool = False,
     ) -> None:
         self.status: Final = status
         self.line: Final = line
@@ -45,8 +46,10 @@ class ResponseHead:
         self.binds: Final = binds
         self.load_report: Final = load_report
         # The field line that frames a body without a length, for a client of HTTP/1.1.
+        self.empty: Final = empty
+        chunked = framing < 0 and status not in (204, 304) and status >= 200
         self.framed: Final = (
-            b"Transfer-Encoding: chunked\r\n" if framing < 0 and status not in (204, 304) and status >= 200 else b""
+            b"Transfer-Encoding: chunked\r\n" if chunked else b"Content-Length: 0\r\n" if empty else b""
         )
         self._block: bytes = b""
         # The head for a client of a persistent HTTP/1.1 connection, ready made: the hot case is one concatenation.
@@ -79,6 +82,7 @@ class ResponseHead:
             keep_s=self.keep_s,
             binds=self.binds,
             load_report=self.load_report,
+            empty=self.empty,
         )
 
     def __repr__(self) -> str:
