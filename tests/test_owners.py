@@ -125,10 +125,6 @@ BY_HAND = {
         "tests/net/test_found_by_faults.py": "over foreign transports",
         "tests/faults/securing.py": "behind an arrival over a network in memory",
     },
-    "twisted_lb.net.http2.Http2": {
-        "tests/world.py": "a client that comes without a listener",
-        "tests/http2_client.py": "over a network in memory",
-    },
     "twisted_lb.core.pool.Pool": {
         "tests/builders.py": "the core by itself",
         "tests/core/test_by_key.py": "the core by itself",
@@ -353,7 +349,7 @@ def test_the_check_sees_rules_under_another_name():
 def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
     methods = {name for name in vars(ClientSide) if not name.startswith("_")}
     assert methods == {
-        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "proxy_header", "release", "resume", "start",
+        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "left_behind", "pause", "peer_port", "proxy_header", "release", "resume", "start",
         "take_kept", "who",
         "write",
     }  # fmt: skip

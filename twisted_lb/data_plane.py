@@ -738,7 +738,9 @@ class DataPlane:
         epoch, now = self.runtime.epoch(), self.runtime.clock.read()
         return Measures(
             tuple(
-                listener_measures(name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open)
+                listener_measures(
+                    name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open, one.http2_counts
+                )
                 for name, one in self.frontends.items()
             ),
             tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),

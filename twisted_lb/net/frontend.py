@@ -7,6 +7,7 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.handshake_counts import HandshakeCounts
+from twisted_lb.core.http2_counts import Http2Counts
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
@@ -120,6 +121,7 @@ class Frontend:
         # Which versions of HTTP its clients may speak.
         self.http1: bool = True
         self.http2: bool = False
+        self.http2_counts: Final = Http2Counts()
         self.sessions: SessionTable | None = None
         # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
         self.agreeing: bool = False

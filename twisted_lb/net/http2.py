@@ -42,6 +42,8 @@ from twisted_lb.wire.http2.errors import (
     error_name,
 )
 from twisted_lb.wire.http2.frames import (
+    DATA,
+    END_STREAM,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
@@ -52,6 +54,7 @@ from twisted_lb.wire.http2.frames import (
     WINDOW_MOST,
     FrameReader,
     FrameReceiver,
+    frame_head,
     goaway,
     headers_frames,
     ping,
@@ -94,7 +97,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     __slots__ = (
         "_acknowledged", "_agreed", "_asked", "_asked_at", "_backlog", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
-        "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
+        "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_gone_out", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
         "_last_call", "_lead", "_leaving", "_left_behind", "_line", "_opened", "_out", "_out_bytes", "_over", "_read_ended", "_reader",
         "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_streams", "_unanswered", "_uncredited", "_window", "requests",
     )  # fmt: skip
@@ -150,6 +153,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._sent: int = 0
         # What leaves at the end of the batch.
         self._out: list[bytes] = []
+        self._gone_out: int = 0  # how many pieces have left before those
         self._out_bytes: int = 0
         self._flushing: bool = False
         self._behind: int = 0  # what was sent since the client takes nothing
@@ -159,6 +163,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def makeConnection(self, transport: StreamTransport) -> None:
         """A client connected."""
         connection = self._connection
+        counts = self._frontend.http2_counts
+        counts.connections += 1
+        counts.connections_total += 1
         certificate = b"" if self._secured is None else self._secured.certificate
         admitted = connection.open(transport, self._scheme, self, certificate)
         settings = {
@@ -293,6 +300,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if rules is not connection.rules:
             connection.go_by(rules)
         self.requests += 1
+        counts = self._frontend.http2_counts
+        counts.streams += 1
+        counts.streams_total += 1
         opened = Http2Stream(self, self._frontend, connection, stream, self._initial_window)
         opened.first_of_its_connection = self.requests == 1
         self._streams[stream] = opened
@@ -465,6 +475,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known = self._streams.get(stream)
         if known is not None:
             known.client_left("" if code == CANCEL else f"it was reset with {error_name(code)}")
+        self._frontend.http2_counts.reset_by_client(error_name(code))
         self._glitch(2, "more resets than requests")
 
     def settings_received(self, settings: list[tuple[int, int]]) -> None:
@@ -642,11 +653,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known[number] = None
         if len(known) > _RESET_KNOWN:
             del known[next(iter(known))]
+        self._frontend.http2_counts.reset_by_us(error_name(code))
         self.send(reset_frame(number, code), b"")
 
     def closed(self, stream: Http2Stream) -> None:
         """See StreamOwner."""
         self._streams.pop(stream.number, None)
+        self._frontend.http2_counts.streams -= 1
         if stream.finishing:
             self._glitches.forgive()
         if self._streams or self._over:
@@ -663,6 +676,20 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         frames = headers_frames(number, block, ended=ended)
         for at in range(0, len(frames), 2):
             self.send(frames[at], frames[at + 1])
+
+    def send_data(self, number: int, payload: bytes, flags: int) -> int:
+        """See StreamOwner."""
+        mark = self._gone_out + len(self._out)
+        self.send(frame_head(len(payload), DATA, flags, number), payload)
+        return mark
+
+    def end_data(self, number: int, mark: int, size: int) -> bool:
+        """See StreamOwner."""
+        at = mark - self._gone_out
+        if at < 0:
+            return False
+        self._out[at] = frame_head(size, DATA, END_STREAM, number)
+        return True
 
     def send(self, head: bytes, payload: bytes) -> None:
         """See StreamOwner."""
@@ -693,6 +720,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         size = self._out_bytes
         self._out = []
         self._out_bytes = 0
+        self._gone_out += len(out)
         transport = self._connection.transport
         if transport is None:
             return
@@ -769,6 +797,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def _say(self, code: int, reason: str) -> None:
         """Log why it ends. What looks like abuse is said to operators, one of a kind a second: whoever likes may bring about a flood."""
         address, name = self._connection.client.name, error_name(code)
+        if code != NO_ERROR:
+            self._frontend.http2_counts.end(name)
         if code != ENHANCE_YOUR_CALM:
             _log.debug("HTTP/2 with {client} ends: {code}, {reason}", client=address, code=name, reason=reason)
             return
@@ -864,8 +894,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
         self._stop()
-        self._out = []
         self._drop()
+        self._out = []
+        self._frontend.http2_counts.connections -= 1
         self._connection.lost()
 
     def drain(self) -> None:

@@ -50,6 +50,14 @@ class StreamOwner:
         """Send a frame; it leaves together with all others of this batch."""
         raise NotImplementedError
 
+    def send_data(self, number: int, payload: bytes, flags: int) -> int:
+        """Send a frame of an answer, likewise; what `end_data` knows it by."""
+        raise NotImplementedError
+
+    def end_data(self, number: int, mark: int, size: int) -> bool:
+        """Let a frame with so much of an answer be the last of its stream; False, and nothing is changed, where it has left already."""
+        raise NotImplementedError
+
     def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
         """Send a field block."""
         raise NotImplementedError
@@ -116,7 +124,10 @@ class Http2Stream(ClientSide):
         "_gathered",
         "_held",
         "_kept",
+        "_kept_at",
         "_kept_bytes",
+        "_last_bytes",
+        "_last_frame",
         "_lingering_bytes",
         "_moved",
         "_owner",
@@ -164,6 +175,9 @@ class Http2Stream(ClientSide):
         # The answer.
         self._kept: deque[bytes] = deque()
         self._kept_bytes: int = 0
+        self._kept_at: int = 0  # of the first of them so much is sent
+        self._last_frame: int = 0  # which one it was, and what it brought
+        self._last_bytes: int = 0
         self._full: bool = False
         self._answer_ended: bool = False
         self._sent: int = 0
@@ -373,11 +387,12 @@ class Http2Stream(ClientSide):
             taken = self._owner.take_window(size)
             if taken == size:
                 self.window -= size
-                self._owner.send(frame_head(size, DATA, 0, self.number), payload)
+                self._last_frame = self._owner.send_data(self.number, payload, 0)
+                self._last_bytes = size
                 return
             if taken:
                 self.window -= taken
-                self._owner.send(frame_head(taken, DATA, 0, self.number), payload[:taken])
+                self._owner.send_data(self.number, payload[:taken], 0)
                 payload = payload[taken:]
                 size -= taken
         if not self._kept_bytes:
@@ -399,8 +414,8 @@ class Http2Stream(ClientSide):
         """Send a frame of what is kept; whether more is, and may be sent."""
         if self.over or not self._kept_bytes:
             return False
-        first = self._kept[0]
-        wanted = min(len(first), FRAME_BYTES)
+        first, at = self._kept[0], self._kept_at
+        wanted = min(len(first) - at, FRAME_BYTES)
         size = self._owner.take_window(min(wanted, self.window))
         if size <= 0:
             return False
@@ -410,13 +425,16 @@ class Http2Stream(ClientSide):
         self._kept_bytes -= size
         self._owner.kept_more(-size)
         self.window -= size
-        if size == len(first):
+        end = at + size
+        if end == len(first):
             self._kept.popleft()
+            self._kept_at = 0
         else:
-            self._kept[0] = first[size:]
-            first = first[:size]
+            self._kept_at = end
         last = self.finishing and not self._kept_bytes and not self._trailers
-        self._owner.send(frame_head(size, DATA, END_STREAM if last else 0, self.number), first)
+        piece = first if size == len(first) else first[at:end]
+        self._last_frame = self._owner.send_data(self.number, piece, END_STREAM if last else 0)
+        self._last_bytes = size
         if last:
             self._answer_ended = True
         if not self._kept_bytes:
@@ -467,7 +485,7 @@ class Http2Stream(ClientSide):
             self._answer_ended = True
             if self._trailers:
                 self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
-            else:
+            elif not self._last_bytes or not self._owner.end_data(self.number, self._last_frame, self._last_bytes):
                 self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
         if self.request_ended:
             self._close()
