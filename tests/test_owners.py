@@ -60,10 +60,12 @@ PARTS = {
     },
     "twisted_lb.net.exchange.Exchange": {
         "twisted_lb/net/http1.py": "for a client on HTTP/1.1",
+        "twisted_lb/net/http2.py": "for a stream of a client on HTTP/2",
         "twisted_lb/net/resource.py": "for a request of twisted.web",
     },
     "twisted_lb.net.client_connection.ClientConnection": {
         "twisted_lb/net/http1.py": "of HTTP/1.1",
+        "twisted_lb/net/http2.py": "of HTTP/2",
         "twisted_lb/net/session.py": "of a session",
     },
     "twisted_lb.net.session.Session": {
@@ -104,6 +106,10 @@ BY_HAND = {
         "tests/operated.py": "with an operator, who hears what it says",
     },
     "twisted_lb.net.session.Session": {"tests/world.py": "a client that comes without a listener"},
+    "twisted_lb.net.http2.Http2": {
+        "tests/world.py": "a client that comes without a listener",
+        "tests/http2_client.py": "over a network in memory",
+    },
     "twisted_lb.net.listener.Listener": {
         "tests/net/test_tcp_keepalive.py": "with what was accepted in the hands of the test"
     },
@@ -338,7 +344,7 @@ def test_the_check_sees_rules_under_another_name():
 def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
     methods = {name for name in vars(ClientSide) if not name.startswith("_")}
     assert methods == {
-        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "proxy_header", "release", "resume", "start",
+        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "left_behind", "pause", "peer_port", "proxy_header", "release", "resume", "start",
         "take_kept", "who",
         "write",
     }  # fmt: skip
