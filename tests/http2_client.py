@@ -150,6 +150,7 @@ class RawClient:
         self._town = town
         self.scripted = ScriptedClient(town.network, ADDRESS)
         self.heard: list[tuple[int, int, int, bytes]] = []
+        self.pinged = 0  # pings that were answered
         self._rest = b""
         if preface:
             self.send(PREFACE + frame(SETTINGS, 0, 0, settings))

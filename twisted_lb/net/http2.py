@@ -21,7 +21,7 @@ from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.http2_stream import STREAM_WINDOW_BYTES, Http2Stream, StreamOwner
-from twisted_lb.net.interfaces import UNKNOWN, Receiver, StreamTransport
+from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.local_reply import Claim, claim_of
 from twisted_lb.net.own_answers import asked_host
 from twisted_lb.net.route import Lead, Route, client_name
@@ -96,7 +96,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     """HTTP/2 on one connection of a client."""
 
     __slots__ = (
-        "_acknowledged", "_agreed", "_asked", "_asked_at", "_backlog", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
+        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
         "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_gone_out", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
         "_last_call", "_lead", "_leaving", "_left_behind", "_line", "_opened", "_out", "_out_bytes", "_over", "_read_ended", "_reader",
         "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_streams", "_unanswered", "_uncredited", "_window", "requests",
@@ -137,7 +137,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._asked: int = 0
         self._asked_at: float = NEVER
         self._unanswered: int = 0
-        self._backlog: int = UNKNOWN
         self._head_due: float = NEVER  # by when the head that has begun is to be here
         self._lead: Lead | None = None
         self._found: Found | None = None
@@ -853,17 +852,15 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """A client that says nothing while streams run is asked whether it is still there, by pings; one that only listens (event streams,
         downloads) answers them, and one that is gone takes its streams along.
         """
-        connection, transport = self._connection, self._connection.transport
+        connection = self._connection
         idle_s = connection.rules.idle_s
         silent_s = connection.clock.now - self._heard_at
         if self._read_ended or silent_s < idle_s:
             self._asked = 0
             connection.arm(idle_s if self._read_ended else idle_s - silent_s)
             return
-        backlog, before = UNKNOWN if transport is None else transport.backlog(), self._backlog
-        self._backlog = backlog
-        if self._heard_at >= self._asked_at or 0 <= backlog < before:
-            self._asked = 0  # it has said something since; or it takes what it was sent, and has not come to the ping
+        if self._heard_at >= self._asked_at:
+            self._asked = 0  # it has said something since
         if self._asked >= _PINGS_MOST:
             self._stop()
             self._drop("it does not answer to pings")
