@@ -115,10 +115,6 @@ BY_HAND = {
         "tests/operated.py": "with an operator, who hears what it says",
     },
     "twisted_lb.net.session.Session": {"tests/world.py": "a client that comes without a listener"},
-    "twisted_lb.net.http2.Http2": {
-        "tests/world.py": "a client that comes without a listener",
-        "tests/http2_client.py": "over a network in memory",
-    },
     "twisted_lb.net.listener.Listener": {
         "tests/net/test_tcp_keepalive.py": "with what was accepted in the hands of the test"
     },
