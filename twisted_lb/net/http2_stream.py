@@ -104,7 +104,7 @@ class StreamOwner:
         raise NotImplementedError
 
 
-@mypyc_attr(free_list_len=16)
+@mypyc_attr(free_list_len=1)
 class Http2Stream(ClientSide):
     """One stream of a client's connection, from the complete head of its request to its end. In `frontend.clients` it stands for its
     request. `window`: what its client takes of the answer now.

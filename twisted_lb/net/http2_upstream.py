@@ -119,7 +119,7 @@ class CallKeeper:
         raise NotImplementedError
 
 
-@mypyc_attr(free_list_len=16)
+@mypyc_attr(free_list_len=1)
 class Http2Call(Upstream):
     """A call: one request and its answer on a stream of a connection. It is made for a request that begins on it at once.
 
