@@ -75,8 +75,8 @@ class Patience:
             return
         over = tape.first(*ENDS)
         took = [entry for entry in tape.entries if entry.what == TOOK]
-        # What comes when the backend was left is thrown away.
-        last = ([entry for entry in took if over is None or entry.at < over.at] or took)[-1]
+        # What comes when the backend was left is thrown away; over TLS an end is on the tape before what was decrypted together with it.
+        last = ([entry for entry in took if over is None or entry.when <= over.when] or took)[-1]
         until = self._town.clock.seconds() if over is None else over.when
         record = self._oracle.records.get(name)
         if record is not None:
