@@ -746,7 +746,10 @@ class DataPlane:
                 listener_measures(name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open)
                 for name, one in self.frontends.items()
             ),
-            tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
+            tuple(
+                pool_measures(one.pool, flows[name], one.connections(), now, one.shared())
+                for name, one in self.clusters.items()
+            ),
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
 
