@@ -743,7 +743,10 @@ class DataPlane:
                 )
                 for name, one in self.frontends.items()
             ),
-            tuple(pool_measures(one.pool, flows[name], one.connections(), now) for name, one in self.clusters.items()),
+            tuple(
+                pool_measures(one.pool, flows[name], one.connections(), now, one.shared())
+                for name, one in self.clusters.items()
+            ),
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
 

@@ -45,6 +45,7 @@ from twisted_lb.core.backend import Backend, BackendSpec
 from twisted_lb.core.backoff import Backoff
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.gradient import AdaptiveRules
+from twisted_lb.core.grpc import NAMES as CODES
 from twisted_lb.core.hedging import HedgeRules
 from twisted_lb.core.mirroring import MirrorSettings
 from twisted_lb.core.networks import Network, Networks, network_of, networks_in
@@ -749,7 +750,8 @@ def _route_rules(
         affinity = _affinity(pool_name, pool.affinity)
         said = pool.retry
         backoff = Backoff(said.backoff_s, said.longest_s, said.retry_after_most_s)
-        retry = RetryRules(said.more_attempts, frozenset(said.bad_statuses), backoff)
+        codes = frozenset(CODES.index(one) for one in said.grpc)
+        retry = RetryRules(said.more_attempts, frozenset(said.bad_statuses), backoff, codes)
         methods = (*methods, *said.methods)
     edits = _edits(config.set_request_headers, config.remove_request_headers)
     return RouteRules(

@@ -272,13 +272,15 @@ def _first_byte(record: Record) -> bytes:
 
 def _rare(record: Record) -> bytes:
     """What most requests have not: a body, an id, a trace of our own."""
-    if not (record.request_bytes or record.request_id or record.trace_id):
+    if not (record.request_bytes or record.request_id or record.trace_id or record.grpc_status >= 0):
         return b',"http.request.body.size":0'
     said = f',"http.request.body.size":{record.request_bytes}'
     if record.request_id:
         said += f',"http.request.id":{as_json(record.request_id)}'
     if record.trace_id:
         said += f',"trace_id":{as_json(record.trace_id)}'
+    if record.grpc_status >= 0:
+        said += f',"rpc.grpc.status_code":{record.grpc_status}'
     return said.encode("ascii")
 
 

@@ -95,6 +95,7 @@ VALUES: Final[dict[str, Value]] = {
     "backend": lambda _, record: record.backend_name,
     "backend_address": _last_address,
     "status": lambda _, record: record.told_status or "",
+    "grpc_status": lambda _, record: "" if record.grpc_status < 0 else record.grpc_status,
     "outcome": lambda _, record: "" if record.ended_by is None else record.ended_by.name,
     "state": lambda _, record: f"{termination(record)}--",
     "detail": lambda _, record: record.detail,

@@ -27,6 +27,7 @@ from twisted_lb.core.agent import LABELS
 from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import METHODS, SOURCES
+from twisted_lb.core.grpc import NAMES, OTHER
 from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Reading, nearest_edge
@@ -293,6 +294,13 @@ def _denied(measures: Measures, _: ProcessMeasures) -> Series:
             yield (pool.name, why.name.lower()), float(pool.denied[why])
 
 
+def _grpc(measures: Measures, _: ProcessMeasures) -> Series:
+    for pool in measures.pools:
+        for code, count in enumerate(pool.grpc):
+            if count:
+                yield (pool.name, NAMES[code] if code < OTHER else "other"), float(count)
+
+
 def _affinity(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         if pool.affinity is not None:
@@ -449,6 +457,12 @@ def _check_durations(measures: Measures, _: ProcessMeasures) -> Series:
                     yield (pool.name, one.name, result), reading
 
 
+def _shared(value: Callable[[BackendMeasures], float]) -> Callable[[Measures, ProcessMeasures], Series]:
+    return lambda measures, _: (
+        ((pool.name, one.name), value(one)) for pool in measures.pools if pool.shares for one in pool.backends
+    )
+
+
 def _upstream_connections(measures: Measures, _: ProcessMeasures) -> Series:
     for pool in measures.pools:
         for one in pool.backends:
@@ -524,6 +538,10 @@ FAMILIES: Final = (
     Family(
         "retries_denied_total", "counter", ("pool", "reason"), "Attempts that failed and were not repeated, by what forbade it",
         _denied,
+    ),
+    Family(
+        "grpc_calls_total", "counter", ("pool", "code"), "Calls of gRPC that ended with a code of its own, backends' and ours, by the code",
+        _grpc,
     ),
     Family(
         "affinity_claims_total", "counter", ("pool", "result"),
@@ -689,6 +707,13 @@ FAMILIES: Final = (
         "Connections of HTTP/2 that were ended for what their client did, by the code that it was told", _http2_ended,
     ),
     Family("upstream_connections", "gauge", (*_PB, "kind"), "Connections to backends, idle or busy", _upstream_connections),
+    Family(
+        "upstream_http2_connections", "gauge", _PB, "Of the connections to backends those of HTTP/2, which calls share",
+        _shared(lambda one: float(one.shared_connections)),
+    ),
+    Family(
+        "upstream_http2_calls", "gauge", _PB, "Calls that are under way on connections of HTTP/2", _shared(lambda one: float(one.calls)),
+    ),
     Family(
         "upstream_connections_total", "counter", _PB, "Connections to backends that were made",
         _backends(lambda one: float(one.connections_total)),

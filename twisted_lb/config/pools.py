@@ -320,6 +320,13 @@ class PanicConfig(Model):
     )
 
 
+GrpcCode = Literal[
+    "cancelled", "unknown", "invalid_argument", "deadline_exceeded", "not_found", "already_exists", "permission_denied",
+    "resource_exhausted", "failed_precondition", "aborted", "out_of_range", "unimplemented", "internal", "unavailable", "data_loss",
+    "unauthenticated",
+]  # fmt: skip
+
+
 class RetryConfig(Model):
     """Retries: when a request that a backend failed is given to another one, and the budget for that."""
 
@@ -342,6 +349,13 @@ class RetryConfig(Model):
         description="Statuses of a backend, 500 to 599, that count as its failure: a request that "
         "may be repeated goes to another backend, and the client sees the answer only when none "
         "is left. Danger: where all are overloaded, `503` here asks each of them again.",
+    )
+    grpc: Annotated[tuple[GrpcCode, ...], SEVERAL] = Field(
+        default=(),
+        strict=False,
+        description="Codes of gRPC, as `unavailable`, with which a call is given to another backend, whatever its method does, where nothing "
+        "but that code was answered (trailers only). A server that says when to come again (`grpc-retry-pushback-ms`) is heeded, and one "
+        "that says never too. Danger: a server that has done its work before it answers so does it twice.",
     )
     budget_percent: int = Field(
         default=20,

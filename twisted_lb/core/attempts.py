@@ -196,7 +196,7 @@ class Attempts:
         return verdict
 
     def again(
-        self, outcome: Outcome, now: float, *, replayable: bool, told_s: float = -1.0
+        self, outcome: Outcome, now: float, *, replayable: bool, told_s: float = -1.0, allowed: bool = False
     ) -> Lease | Refusal | Ticket | Pause | None:
         """Retry: another attempt after the current one, which has this outcome or will; None when there may be none.
 
@@ -208,12 +208,13 @@ class Attempts:
         Refusal: a retry is allowed, but no backend is left.
 
         A Pause: it is allowed and paid for, and waits before it claims, where somebody is left to be asked then (backoff). `told_s`: the
-        backend has asked for such a wait (Retry-After), -1: it has not.
+        backend has asked for such a wait (Retry-After), -1: it has not. `allowed`: whatever the table and the method, the configuration has
+        said that such an answer is to be repeated (gRPC).
         """
         current = self.current
         if current is None:
             return None
-        stopped = self._barred(outcome, now, replayable=replayable)
+        stopped = self._barred(outcome, now, replayable=replayable, allowed=allowed)
         if stopped is None and CONSEQUENCE[outcome].alive is False and self.retries.more_attempts:
             verdict = self.pool.await_return(self.ask, now, self._wait_until, self.deadline)
             if verdict is not None:
@@ -276,13 +277,13 @@ class Attempts:
             wait_s = max(wait_s, backoff.told_s(told_s, rng))
         return Pause(outcome, now, now + wait_s, told=told_s > 0.0) if wait_s > 0.0 else None
 
-    def _barred(self, outcome: Outcome, now: float, *, replayable: bool) -> Stopped | None:
+    def _barred(self, outcome: Outcome, now: float, *, replayable: bool, allowed: bool) -> Stopped | None:
         """Why there may be no other attempt after this outcome, whatever is left of attempts and budget."""
         if now >= self.due:
             return Stopped.TIME
         if not replayable:
             return Stopped.SENT
-        if not self.retries.allow(outcome, idempotent=self.idempotent):
+        if not allowed and not self.retries.allow(outcome, idempotent=self.idempotent):
             repeatable = self.retries.allow(outcome, idempotent=True)
             return Stopped.METHOD if repeatable else Stopped.OUTCOME
         return None

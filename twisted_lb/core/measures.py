@@ -12,6 +12,7 @@ from twisted_lb.core.backend import BACKUP, Backend
 from twisted_lb.core.exemplars import Exemplar
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
+from twisted_lb.core.grpc import OTHER
 from twisted_lb.core.handshake_counts import HandshakeCounts
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.http2_counts import Http2Counts
@@ -106,7 +107,7 @@ class BackendMeasures:
     and how many were `withheld`; `changes` of its state by what it became; `skips` in the order of `standing.Skipped`, how often a
     policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte. `utilization` is
     what it reports, None where no report counts; `reports` those that counted and those that did not, None where nobody compares
-    them. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
+    them. `shared_connections`: how many of its connections are of HTTP/2, and how many `calls` run on them. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
     word.
     """
 
@@ -124,6 +125,8 @@ class BackendMeasures:
     idle_connections: int
     busy_connections: int
     connections_total: int
+    shared_connections: int
+    calls: int
     answers: Numbers
     outcomes: Numbers
     duration: Reading
@@ -149,6 +152,8 @@ class BackendMeasures:
             load=self.load + other.load,
             idle_connections=self.idle_connections + other.idle_connections,
             busy_connections=self.busy_connections + other.busy_connections,
+            shared_connections=self.shared_connections + other.shared_connections,
+            calls=self.calls + other.calls,
             connections_total=self.connections_total + other.connections_total,
             answers=_sums(self.answers, other.answers),
             outcomes=_sums(self.outcomes, other.outcomes),
@@ -191,7 +196,8 @@ class PoolMeasures:
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
     policy of one's own, and of a shadow; `mirror`: of its requests that are sent to another pool too, None where none ever was to be; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
-    `bindings_forgotten` how many made room for others; None where requests are bound by nothing.
+    `bindings_forgotten` how many made room for others; None where requests are bound by nothing. `grpc`: how calls of gRPC ended, by
+    `core/grpc.NAMES`, and the last one with other codes. `shares`: it speaks HTTP/2 with backends, where calls share connections.
     """
 
     name: str
@@ -222,6 +228,8 @@ class PoolMeasures:
     bindings: int = 0
     bindings_forgotten: int = 0
     mirror: MirrorMeasures | None = None
+    grpc: Numbers = (0,) * (OTHER + 1)
+    shares: bool = False
 
     def merged(self, other: "PoolMeasures") -> "PoolMeasures":
         """What two processes have counted. Who is usable is this one's."""
@@ -252,6 +260,7 @@ class PoolMeasures:
             bindings=self.bindings + other.bindings,
             bindings_forgotten=self.bindings_forgotten + other.bindings_forgotten,
             mirror=self.mirror if self.mirror is None or other.mirror is None else self.mirror.merged(other.mirror),
+            grpc=_sums(self.grpc, other.grpc),
         )
 
 
@@ -347,9 +356,15 @@ def _route_measures(flow: Flow) -> RouteMeasures:
 
 
 def pool_measures(
-    pool: Pool, flows: Iterable[Flow], connections: Mapping[Backend, tuple[int, int]], now: float
+    pool: Pool,
+    flows: Iterable[Flow],
+    connections: Mapping[Backend, tuple[int, int]],
+    now: float,
+    shared: Mapping[Backend, tuple[int, int]] | None = None,
 ) -> PoolMeasures:
-    """The measures of a pool, to which these flows led. `connections` to each backend are (open, idle)."""
+    """The measures of a pool, to which these flows led. `connections` to each backend are (open, idle), `shared` of them those of HTTP/2
+    (open, calls on them), None where it speaks none.
+    """
     totals = pool.totals
     durations = [one.reading() for one in totals.durations]
     first_byte, first_body = totals.first_byte.reading(), totals.first_body.reading()
@@ -381,6 +396,8 @@ def pool_measures(
         stream_gap=totals.stream_gap.reading(),
         retries=tuple(totals.retries),
         denied=tuple(totals.denied),
+        grpc=tuple(totals.grpc),
+        shares=shared is not None,
         hedges=tuple(totals.hedges),
         hedge_delay_s=None if pool.hedging is None else pool.hedging.known_s,
         bytes_up=bytes_up,
@@ -389,7 +406,10 @@ def pool_measures(
             totals.gone_outcomes[outcome] + sum(one.outcomes[outcome] for one in everybody) for outcome in Outcome
         ),
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
-        backends=tuple(_backend_measures(one, connections.get(one, (0, 0)), now, heard=heard) for one in members),
+        backends=tuple(
+            _backend_measures(one, connections.get(one, (0, 0)), (shared or {}).get(one, (0, 0)), now, heard=heard)
+            for one in members
+        ),
         minded=pool.minded or NOT_MINDED,
         prefixes=tuple(pool.prefixes.items()),
         affinity=None if bindings is None else tuple(totals.affinity),
@@ -413,7 +433,9 @@ def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:
     return tuple(zip(names, levels.shares, levels.usable, strict=True))
 
 
-def _backend_measures(backend: Backend, connections: tuple[int, int], now: float, *, heard: bool) -> BackendMeasures:
+def _backend_measures(
+    backend: Backend, connections: tuple[int, int], shared: tuple[int, int], now: float, *, heard: bool
+) -> BackendMeasures:
     totals, skipped, load = backend.totals, backend.skipped_times, backend.load
     opened, idle = connections
     return BackendMeasures(
@@ -430,6 +452,8 @@ def _backend_measures(backend: Backend, connections: tuple[int, int], now: float
         limit=backend.limit,
         idle_connections=idle,
         busy_connections=opened - idle,
+        shared_connections=shared[0],
+        calls=shared[1],
         connections_total=totals.connections,
         answers=tuple(totals.answers()),
         outcomes=tuple(backend.outcomes),

@@ -48,6 +48,7 @@ class Record:
     outcome and a reason. `status` is what the client was told, 0 for nothing. `local_reply`: why there was one (an answer of our
     own), or None. `ended_by`: that reason; else CLIENT_GONE, CLIENT_FAULT or CANCELLED, if that cut it short; else the outcome
     of its last attempt.
+    `grpc_status` is how a call of gRPC ended, by its own code; -1 for what is none, or did not say so.
     `detail` is what was wrong, in the words of whoever found it: a parser, the kernel; "" for nothing; of a request
     that went to no backend the host, too.
     """
@@ -63,6 +64,7 @@ class Record:
         "fields",
         "first_byte_at",
         "gathered_s",
+        "grpc_status",
         "head_at",
         "host",
         "last",
@@ -115,6 +117,7 @@ class Record:
         self.pool: str = ""
         self.last: Attempt | None = None
         self.status: int = 0
+        self.grpc_status: int = -1
         self.local_reply: Refusal | Outcome | Reply | None = None
         self.ended_by: Refusal | Outcome | Reply | None = None
         self.detail: str = ""

@@ -107,12 +107,13 @@ class RetryBudget:
 @dataclass(frozen=True)
 class RetryRules:
     """The retry rules of a route: how many more attempts, which statuses of a response count as failures, and how long to wait
-    before each.
+    before each. `grpc`: with which codes of gRPC a call is repeated of which nothing but that was answered.
     """
 
     more_attempts: int
     bad_statuses: frozenset[int]
     backoff: Backoff = AT_ONCE
+    grpc: frozenset[int] = frozenset()
 
     def allow(self, outcome: Outcome, *, idempotent: bool) -> bool:
         """Whether the outcome table lets another attempt follow one with this outcome."""

@@ -4,6 +4,7 @@ import enum
 from typing import Final
 
 from twisted_lb.core.ejection import EjectionRule
+from twisted_lb.core.grpc import OTHER
 from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
 from twisted_lb.core.histogram import Histogram, counted_in, reading_of
@@ -83,7 +84,7 @@ class PoolTotals:
     """What a pool has done that no backend and no route alone has: attempts after a first one, by the outcome of the one before;
     why there was no other one; what became of hedges; and how long requests waited in the queue, connections took to be made, the head and the
     first byte of the body of answers took from when the request was sent, and the gaps between the pieces of streamed answers; which of
-    its requests were mirrored. `affinity`: claims in which it had a say, by what became of the binding (`Held`).
+    its requests were mirrored. `grpc`: how calls of gRPC ended, by `core/grpc.NAMES` and one more for other codes. `affinity`: claims in which it had a say, by what became of the binding (`Held`).
 
     Of those that are gone it keeps the sum, so that no total goes down: of removed backends the outcomes of their attempts, and
     the durations of their answers; of routes and listeners the durations of requests, by `KINDS`, and the bytes.
@@ -91,7 +92,7 @@ class PoolTotals:
 
     __slots__ = (
         "affinity", "bytes_down", "bytes_up", "connect", "denied", "durations", "first_body", "first_byte", "gone_durations",
-        "gone_outcomes", "hedges", "mirroring", "queue", "retries", "stream_gap",
+        "gone_outcomes", "grpc", "hedges", "mirroring", "queue", "retries", "stream_gap",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -99,6 +100,7 @@ class PoolTotals:
         self.denied: Final[list[int]] = [0] * len(Denied)
         self.affinity: Final[list[int]] = [0] * len(Held)
         self.hedges: Final[list[int]] = [0] * len(Hedged)
+        self.grpc: Final[list[int]] = [0] * (OTHER + 1)
         self.queue: Final = Histogram()
         self.connect: Final = Histogram()
         self.first_byte: Final = Histogram()

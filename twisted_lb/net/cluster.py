@@ -815,8 +815,10 @@ class Cluster(Keeper):
             counts[backend] = opened + 1, idle + is_idle
         return counts
 
-    def shared(self) -> dict[Backend, tuple[int, int]]:
-        """Of the connections to each backend those of HTTP/2, and how many calls run on them. O(connections)."""
+    def shared(self) -> dict[Backend, tuple[int, int]] | None:
+        """Of the connections to each backend those of HTTP/2, and how many calls run on them; None where it is not spoken. O(connections)."""
+        if self.http2 is None and not self._http2.open:
+            return None
         counts: dict[Backend, tuple[int, int]] = {}
         for one in self._http2.connections:
             opened, calls = counts.get(one.backend, (0, 0))

@@ -15,6 +15,7 @@ from twisted_lb.core.attempts import Attempt as AttemptRecord
 from twisted_lb.core.attempts import Attempts, Pause, Story
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import cell_of
+from twisted_lb.core.grpc import DEADLINE_EXCEEDED, UNAVAILABLE, slot_of_code
 from twisted_lb.core.histogram import counted_in, slot_of
 from twisted_lb.core.lease import Lease
 from twisted_lb.core.never import NEVER
@@ -43,6 +44,7 @@ from twisted_lb.net.waits import Wait
 from twisted_lb.wire.edits import NO_EDITS, Words
 from twisted_lb.wire.fields import tokens, without
 from twisted_lb.wire.grammar import CHUNKED, BadMessage
+from twisted_lb.wire.grpc import pushback_s, status_in, timeout_s
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
 from twisted_lb.wire.retry_after import retry_after_s
@@ -67,7 +69,7 @@ class Exchange(Hedgeable):
         "_bad_status", "_client_full", "_client_paused", "_clock", "_cluster", "_delivering", "_frontend", "_hedge", "_holding", "_lead",
         "_left_status", "_local_reply", "_mirror", "_pause", "_piece_at", "_recorded", "_relay", "_replay", "_request_ended", "_trailers",
         "_upstream_head",
-        "attempts", "began_at", "client", "first_byte_at", "gathered_s", "head", "last_byte_at", "over", "queued_behind", "queued_s",
+        "attempts", "began_at", "client", "first_byte_at", "gathered_s", "grpc_status", "head", "last_byte_at", "over", "queued_behind", "queued_s",
         "request_bytes", "request_id", "responded_at", "response_bytes", "route", "started", "status", "trace",
     )  # fmt: skip
 
@@ -90,6 +92,7 @@ class Exchange(Hedgeable):
         )
         # For the record: what status the client was told, 0 for none; when things happened, and how many bytes.
         self.status: int = 0
+        self.grpc_status: int = -1  # how a call of gRPC has ended
         self.began_at: Final[float] = frontend.clock.now
         self.responded_at: float = NEVER
         self.first_byte_at: float = NEVER
@@ -142,7 +145,7 @@ class Exchange(Hedgeable):
             return
         now = self._clock.now
         attempts.due = now + rules.response_head_s
-        if rules.hurries:
+        if rules.hurries or self.head.fields.grpc:
             self._hurry(now)
         verdict = attempts.begin(now)
         attempt = attempts.current
@@ -171,7 +174,7 @@ class Exchange(Hedgeable):
         if self._mirror is not None and not own.proxied:
             self._mirror.forget()  # elsewhere its client is not logged in
         self.attempts.due = now + self.route.rules.response_head_s
-        if self.route.rules.hurries:
+        if self._hurries:
             self._hurry(now)
         verdict = self.attempts.begin_on(own.backend, now) if now < own.reuse_until else None
         if isinstance(verdict, Lease):
@@ -233,7 +236,7 @@ class Exchange(Hedgeable):
             # The process holds as much as it may: this body waits where it is, and for no longer than for a backend.
             self._pause_client()
             due = self._clock.now + wait_s
-            if self.route.rules.hurries:
+            if self._hurries:
                 self._hurry(self._clock.now)
             if self.attempts.deadline < due:
                 holding.tired.callback = self._too_late
@@ -275,7 +278,7 @@ class Exchange(Hedgeable):
             # RFC 9110 10.1.1: a proxy may say so itself; the client sends nothing before.
             holding.told = True
             self.client.inform(CONTINUE, b"")
-        if self.route.rules.hurries and self._waits_until_late(holding):
+        if self._hurries and self._waits_until_late(holding):
             return
         self._resume_client()
         if holding.gathering:
@@ -339,6 +342,11 @@ class Exchange(Hedgeable):
         if self._holding is not None:
             self._holding.let_go()
 
+    @property
+    def _hurries(self) -> bool:
+        """Whether there may be a moment by which its answer should begin."""
+        return self.route.rules.hurries or self.head.fields.grpc
+
     def _hurry(self, now: float) -> None:
         """Find out by when the answer should begin, from when the request came; the first time, it holds for all of it."""
         attempts, rules = self.attempts, self.route.rules
@@ -346,6 +354,8 @@ class Exchange(Hedgeable):
             wait_s = rules.deadline_s
             if rules.deadline is not None:
                 wait_s = min(wait_s, rules.deadline.seconds(told_lines(self.head, self._lead.client)))
+            if self.head.fields.grpc and (within_s := timeout_s(self.head.lines)) >= 0:
+                wait_s = min(wait_s, within_s)
             attempts.deadline = self.began_at + wait_s
         attempts.due = min(attempts.due, attempts.deadline)
 
@@ -879,6 +889,8 @@ class Exchange(Hedgeable):
         rules = self.route.rules
         if head.status >= 500 and head.status in rules.retries.bad_statuses and self._retry_bad_status(head):
             return
+        if framing == 0 and self.head.fields.grpc and self._call_ended(head.lines, alone=head):
+            return
         if self._hedge is not None:
             self._hedge.answered()
             self._hedge = None
@@ -933,8 +945,29 @@ class Exchange(Hedgeable):
         assert attempt is not None
         return self._words(attempt.lease.backend.name, wants_id=self.route.rules.response_edits.wants_id)
 
-    def _retry_bad_status(self, head: ResponseHead) -> bool:
-        """Retry for a status that counts as a failure, and leave this response; or relay it, and blame its backend."""
+    def _call_ended(self, lines: bytes, alone: ResponseHead | None = None) -> bool:
+        """A call of gRPC has ended as these lines say, its trailers; `alone`: nothing came before them. Whether that answer is left for
+        another attempt.
+        """
+        code = status_in(lines)
+        if code < 0:
+            return False
+        if alone is not None and code in self.route.rules.retries.grpc:
+            wait_s = pushback_s(lines)
+            if (wait_s is None or wait_s >= 0) and self._retry_bad_status(alone, code, wait_s):
+                return True
+        self.grpc_status = code
+        self._cluster.pool.totals.grpc[slot_of_code(code)] += 1
+        # Of DEADLINE_EXCEEDED only what was not its client's own.
+        if code == UNAVAILABLE or (code == DEADLINE_EXCEEDED and self._clock.now < self.attempts.deadline):
+            self._bad_status = self._recorded = True
+        return False
+
+    def _retry_bad_status(self, head: ResponseHead, code: int = -1, told_s: float | None = None) -> bool:
+        """Retry for a status that counts as a failure, and leave this response; or relay it, and blame its backend. `code`: of gRPC, whose
+        backend wants so long a wait before, None: it does not say.
+        """
+        detail = f"status {head.status}" if code < 0 else f"grpc-status {code}"
         attempts = self.attempts
         attempt = attempts.current
         upstream = self._upstream
@@ -942,17 +975,24 @@ class Exchange(Hedgeable):
         if self._hedge is not None and self._hedge.under_way and attempt is not None and upstream is not None:
             self._count_left(attempt, head)
             upstream.abandon()
-            self._settle(Outcome.BAD_STATUS, f"status {head.status}")
+            self._settle(Outcome.BAD_STATUS, detail)
             return self._handed_over()
-        told_s = retry_after_s(head.lines, self._frontend.runtime.wall.read())
-        again = attempts.again(Outcome.BAD_STATUS, self._clock.now, replayable=self._replayable(), told_s=told_s)
+        if code < 0:
+            told_s = retry_after_s(head.lines, self._frontend.runtime.wall.read())
+        again = attempts.again(
+            Outcome.BAD_STATUS,
+            self._clock.now,
+            replayable=self._replayable(),
+            told_s=-1.0 if told_s is None else told_s,
+            allowed=code >= 0,
+        )
         if not isinstance(again, Lease | Pause):
             attempts.withdraw()  # a response is here already: it does not wait
             self._bad_status = True
             return False
         assert attempt is not None
         self._count_left(attempt, head)
-        self._leave(attempt, upstream, again, Outcome.BAD_STATUS, f"status {head.status}")
+        self._leave(attempt, upstream, again, Outcome.BAD_STATUS, detail)
         return True
 
     def _count_left(self, attempt: AttemptRecord, head: ResponseHead) -> None:
@@ -1054,8 +1094,11 @@ class Exchange(Hedgeable):
         attempts = self.attempts
         attempt = attempts.current
         assert attempt is not None
+        if trailers and self.head.fields.grpc:
+            self._call_ended(trailers)
         if self._bad_status:
-            attempts.ended(attempt, Outcome.BAD_STATUS, now, "", self._lead.blaming(Outcome.BAD_STATUS))
+            detail = "" if self.grpc_status < 0 else f"grpc-status {self.grpc_status}"
+            attempts.ended(attempt, Outcome.BAD_STATUS, now, detail, self._lead.blaming(Outcome.BAD_STATUS))
         else:
             attempts.ended(attempt, _OK, now)
         if self._client_full and self.route.rules.buffer_response_bytes and self._request_ended:
@@ -1186,7 +1229,11 @@ class Exchange(Hedgeable):
     def local_reply(self, status: int, retry_after_s: int = 0) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to this request; its id is that of the record."""
         self.request_id = safe_id(self.request_id) or self._frontend.runtime.new_id()
-        return self.route.local_reply(status, self.head.lines, self.request_id, retry_after_s)
+        reply = self.route.local_reply(status, self.head.lines, self.request_id, retry_after_s)
+        if self.head.fields.grpc:
+            self._call_ended(reply[0].lines)
+            self._bad_status = False  # no backend has said it
+        return reply
 
     def _reply_for(self, refusal: Refusal | None) -> None:
         """Send a local reply: for the outcome of the last attempt, or, where there was none, for the pool's refusal."""
@@ -1421,6 +1468,7 @@ class Exchange(Hedgeable):
         record.route = self.route.name
         record.pool = self._cluster.name
         record.status = self.status
+        record.grpc_status = self.grpc_status
         record.local_reply = self._local_reply
         return record
 

@@ -15,7 +15,16 @@ from twisted_lb.core.record import Observers, Record
 from twisted_lb.core.suppression import Suppression
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.handshakes import Handshakes
-from twisted_lb.net.local_reply import TEXT, Claim, ErrorPage, accept_of, final_answer, local_reply, safe_id
+from twisted_lb.net.local_reply import (
+    TEXT,
+    Claim,
+    ErrorPage,
+    accept_of,
+    final_answer,
+    grpc_reply,
+    local_reply,
+    safe_id,
+)
 from twisted_lb.net.own_answers import answer_for, asked_host
 from twisted_lb.net.route import Lead, Route, came_by_https
 from twisted_lb.net.routing import Action, Found, RouteTable
@@ -24,6 +33,7 @@ from twisted_lb.net.secured import Serving
 from twisted_lb.net.session_table import SessionTable
 from twisted_lb.net.settings import ArrivalRules, ClientRules
 from twisted_lb.wire.grammar import CRLF, BadMessage
+from twisted_lb.wire.grpc import is_grpc
 from twisted_lb.wire.http1_reader import SharedFields
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestFields, RequestHead
@@ -288,9 +298,12 @@ class Frontend:
         """Head and body of a local reply to what has no route: as a rule it is no request. `lines` and `request_id` are
         what is known of its fields.
         """
+        request_id = safe_id(request_id) or self.runtime.new_id()
+        if is_grpc(lines):
+            return grpc_reply(status, request_id, retry_after_s)
         return local_reply(
             status,
-            safe_id(request_id) or self.runtime.new_id(),
+            request_id,
             accept_of(lines),
             self.client_rules.pages.get(status),
             retry_after_s,

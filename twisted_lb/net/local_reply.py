@@ -4,6 +4,7 @@ from http import HTTPStatus
 from typing import Final
 
 from twisted_lb.core.agreed import Agreed
+from twisted_lb.core.grpc import code_of
 from twisted_lb.wire.grammar import CRLF
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import RequestHead
@@ -126,6 +127,23 @@ def local_reply(
     if retry_after_s > 0:
         lines += b"Retry-After: %d\r\n" % retry_after_s
     return ResponseHead(status, b"%d %b" % (status, reason), lines, len(body), persistent=True, dated=False), body
+
+
+def grpc_reply(status: int, request_id: bytes, retry_after_s: int = 0) -> tuple[ResponseHead, bytes]:
+    """Head and body, which is empty, of the local reply to a call of gRPC where others would get this status: trailers alone, in its words.
+    Where a number of seconds is given the call is to be repeated no sooner.
+    """
+    reason = _REASONS.get(status) or reason_of(status)
+    lines = b"Content-Type: application/grpc\r\nGrpc-Status: %d\r\nGrpc-Message: %b (%d), request %b\r\n" % (
+        code_of(status),
+        reason,
+        status,
+        request_id,
+    )
+    if retry_after_s > 0:
+        lines += b"Grpc-Retry-Pushback-Ms: %d\r\n" % (retry_after_s * 1000)
+    lines += b"X-Request-ID: %b\r\n" % request_id
+    return ResponseHead(200, b"200 OK", lines, 0, persistent=True, dated=False, empty=True), b""
 
 
 def reason_of(status: int) -> bytes:

@@ -10,7 +10,7 @@ from twisted_lb.core.gate import client_key
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome
 from twisted_lb.core.rate_limits import RateKey
 from twisted_lb.net.cluster import Cluster
-from twisted_lb.net.local_reply import accept_of, local_reply, safe_id
+from twisted_lb.net.local_reply import accept_of, grpc_reply, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import RouteRules
@@ -18,6 +18,7 @@ from twisted_lb.wire.cookies import without_cookie
 from twisted_lb.wire.edits import HSTS, Words
 from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import CRLF
+from twisted_lb.wire.grpc import is_grpc
 from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.paths import matching_host
 from twisted_lb.wire.request import RequestFields, RequestHead
@@ -306,9 +307,12 @@ class Route:
         self, status: int, lines: bytes, request_id: bytes, retry_after_s: int = 0
     ) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to a request with these field lines and this id."""
+        request_id = safe_id(request_id) or self._runtime.new_id()
+        if is_grpc(lines):
+            return grpc_reply(status, request_id, retry_after_s)
         return local_reply(
             status,
-            safe_id(request_id) or self._runtime.new_id(),
+            request_id,
             accept_of(lines),
             self.rules.pages.get(status),
             retry_after_s or (self.rules.retry_after_s if status == 503 else 0),

@@ -9,7 +9,7 @@ from twisted_lb.core.route_reasons import Asked, why_not
 from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.core.split import Split, StickySplit
 from twisted_lb.net.admission import Admission, Denial
-from twisted_lb.net.local_reply import Claim, accept_of, claim_of, local_reply, safe_id
+from twisted_lb.net.local_reply import Claim, accept_of, claim_of, grpc_reply, local_reply, safe_id
 from twisted_lb.net.own_answers import OwnAnswer, asked_host, to_https
 from twisted_lb.net.request_keys import RequestKey
 from twisted_lb.net.route import Route, came_by_https, client_name, told_lines
@@ -18,6 +18,7 @@ from twisted_lb.net.settings import RouteRules
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.fields import tokens
 from twisted_lb.wire.grammar import BadMessage
+from twisted_lb.wire.grpc import is_grpc
 from twisted_lb.wire.origin import Client, Origin
 from twisted_lb.wire.paths import escaped_slash, matching_path, unresolved_path
 from twisted_lb.wire.request import RequestFields, RequestHead
@@ -124,6 +125,8 @@ class Action:
     ) -> tuple[ResponseHead, bytes]:
         """Head and body of a local reply to a request with these field lines and this id."""
         request_id = safe_id(request_id) or self._runtime.new_id()
+        if is_grpc(lines):
+            return grpc_reply(status, request_id, retry_after_s)
         return local_reply(status, request_id, accept_of(lines), self.rules.pages.get(status), retry_after_s)
 
     def __repr__(self) -> str:

@@ -6,6 +6,7 @@ from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.fields import Fields, Memory, parse_fields, unsafe_framing, without
 from twisted_lb.wire.grammar import AUTHORITY, CHUNKED, CRLF, DIGITS, TARGET, TOKEN, BadMessage, Limits
+from twisted_lb.wire.grpc import is_grpc
 
 # RFC 9110 7.6.2: each proxy takes one off the Max-Forwards of these, and answers itself at 0; of others it may be ignored.
 _COUNTED: Final = frozenset((b"OPTIONS", b"TRACE"))
@@ -17,7 +18,7 @@ class RequestFields:
     that a connection may keep the last one. `version` is 10, 11 or, of HTTP/2, 20.
 
     `framing` is the length of the body in bytes, 0 for none, or CHUNKED. `binds`: it may authenticate the connection to the
-    backend (NTLM, Negotiate), which is its client's alone from then on.
+    backend (NTLM, Negotiate), which is its client's alone from then on. `grpc`: it is a call of gRPC, by what each of them says (`te: trailers`).
     """
 
     def __init__(self, version: int, fields: Fields, framing: int) -> None:
@@ -37,6 +38,7 @@ class RequestFields:
         self.claimed: Final = fields.claimed
         self.max_forwards: Final = fields.max_forwards
         self.binds: Final = fields.binds
+        self.grpc: Final = fields.te_trailers and is_grpc(fields.lines)
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
