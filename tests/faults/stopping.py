@@ -8,6 +8,8 @@ from faults.operator import Stop
 from faults.tape import ENDS, HEARD, HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.timing import LONG_S
 
+from twisted_lb.net.client_connection import LINGER_S
+
 if TYPE_CHECKING:
     from faults.oracle import Oracle
 
