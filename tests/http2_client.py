@@ -1,6 +1,7 @@
 """A client of HTTP/2 in memory, by another implementation (h2), and a balancer for it."""
 
 from collections import defaultdict
+from random import Random
 from typing import Any
 
 from h2.config import H2Configuration
@@ -17,7 +18,7 @@ from h2.events import (
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http2 import Http2
-from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.testing import Balanced, Chances, Faults, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 from twisted_lb.wire.http2.frames import (
     END_HEADERS,
     END_STREAM,
@@ -164,6 +165,10 @@ class RawClient:
     def take(self) -> None:
         """Let everything happen that needs no time, and take what has come."""
         self._town.clock.settle()
+        self.take_what_is_here()
+
+    def take_what_is_here(self) -> None:
+        """Take what has come."""
         data = self._rest + self.scripted.take()
         while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
             size = 9 + int.from_bytes(data[:3], "big")
@@ -207,11 +212,14 @@ def request(stream: int, *more: Any, method: str = "GET", path: str = "/", ended
 
 
 class Http2Town:
-    """A balancer with these backends, by default one at b:80, and a listener of HTTP/2."""
+    """A balancer with these backends, by default one at b:80, and a listener of HTTP/2. `faults`: the chances of what goes wrong."""
 
-    def __init__(self, *script: Any, early: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *script: Any, early: bool = False, faults: Chances | None = None, seed: int = 0, **options: Any
+    ) -> None:
         self.clock = HeapClock(1000.0)
-        self.network = MemoryNetwork(self.clock)
+        things = None if faults is None else Faults(self.clock, Random(seed), faults)
+        self.network = MemoryNetwork(self.clock, faults=things)
         pool = {"backends": ["b:80"], "health_check": {"interval_s": 0}}
         web = {"address": "127.0.0.1:1", **options.pop("listener", {})}
         config = LoadBalancerConfig.model_validate(

@@ -417,7 +417,13 @@ def test_what_is_announced_is_what_holds():
     client = Http2Town(listener={"limits": {"head_bytes": 5000}}).raw()
     payload = client.heard[0][3]
     told = {int.from_bytes(payload[at : at + 2], "big"): payload[at + 2 : at + 6] for at in range(0, len(payload), 6)}
-    assert {name: int.from_bytes(value, "big") for name, value in told.items()} == {3: 128, 4: 65_536, 6: 5000, 9: 1}
+    assert {name: int.from_bytes(value, "big") for name, value in told.items()} == {
+        3: 128,
+        4: 65_536,
+        6: 5000,
+        8: 1,
+        9: 1,
+    }
     update = client.of(WINDOW_UPDATE, 0)[0]
     assert 65_535 + int.from_bytes(update, "big") == 1 << 20
 

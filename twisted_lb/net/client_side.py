@@ -62,6 +62,9 @@ class ClientSide:
         """End the response incomplete, so that the client sees that it is cut short."""
         raise NotImplementedError
 
+    def check_switch(self, head: ResponseHead) -> None:
+        """BadMessage if a backend's 101 is not what the client side has asked for, beyond what its client has."""
+
     def release(self) -> Leg:
         """Give the connection to a tunnel, after a 101 was sent by `inform`: bytes are just bytes from here on."""
         raise NotImplementedError

@@ -1155,6 +1155,7 @@ class Exchange(Hedgeable):
         upstream = self._upstream
         if upstream is None or not to or not all(token in offered for token in to):
             raise BadMessage(502, "a switch of protocols that nobody asked for")
+        self.client.check_switch(head)
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now

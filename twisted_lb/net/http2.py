@@ -2,6 +2,7 @@
 
 # Over 350 lines: frames are `wire/http2/`, a stream `http2_stream.py`; what is left is one state machine.
 
+from base64 import b64encode
 from collections import deque
 from typing import Final
 
@@ -43,6 +44,7 @@ from twisted_lb.wire.http2.errors import (
 )
 from twisted_lb.wire.http2.frames import (
     DATA,
+    ENABLE_CONNECT_PROTOCOL,
     END_STREAM,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
@@ -173,6 +175,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             MAX_HEADER_LIST_SIZE: connection.rules.limits.head_bytes,
             NO_RFC7540_PRIORITIES: 1,
         }
+        if self._frontend.table.websockets:
+            settings[ENABLE_CONNECT_PROTOCOL] = 1
         self.send(settings_frame(settings), window_update(0, _CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
         if not admitted:
             detail = "too many connections of one client"
@@ -308,12 +312,20 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         try:
             _check(excess)
             head = self._requests.read(entries, self._decoder.path, limits, ended=ended)
+            if self._requests.protocol:
+                head = self._connecting(opened, head)
         except BadMessage as bad:
             self._refuse(opened, bad, ended=ended)
             return
         self._begin(opened, head, ended=ended)
         if not connection.lasts(self.requests):
             self._leave()
+
+    def _connecting(self, stream: Http2Stream, head: RequestHead) -> RequestHead:
+        """The request of an extended CONNECT (RFC 8441): a GET that offers WebSocket, with a key of our own."""
+        stream.key = b64encode(bytes.fromhex(self._frontend.runtime.new_id().decode("ascii")))
+        lines = head.lines + b"sec-websocket-key: " + stream.key + b"\r\n"
+        return RequestHead(head.method, head.target, head.fields, lines)
 
     def _has_room(self) -> bool:
         """Whether another stream may run: what was abandoned counts for as long as its backend may be at work on it (rapid reset)."""
@@ -346,6 +358,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         lead, client = self._lead, connection.client
         if lead is None or head.fields is not lead.fields or route is not lead.route or client is not lead.client:
             lead = self._lead = frontend.lead(head.fields, client, route)
+        if stream.key and not lead.upgrade:
+            detail = "its route lets nobody switch to WebSocket (upgrades)"
+            self._answer(stream, head, frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, self._claim(head), route))
+            return
         if connection.shared and not self._admits(stream, lead.client_name()):
             detail = "too many requests of one client at a time"
             self._answer(stream, head, frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
@@ -638,9 +654,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             if not self._connection.full:
                 stream.tell_drained()
 
-    def reset(self, stream: Http2Stream, code: int) -> None:
+    def reset(self, stream: Http2Stream, code: int, *, blamed: bool = True) -> None:
         """See StreamOwner."""
-        if code not in (NO_ERROR, INTERNAL_ERROR):
+        if blamed and code not in (NO_ERROR, INTERNAL_ERROR):
             # It is the client that has made us do it (MadeYouReset).
             why = f"streams that had to be reset ({error_name(code)})"
             if self._glitches.note(2, why, self._connection.clock.now):
@@ -916,8 +932,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         return None
 
     def relayed(self) -> bool:
-        """See Speaker."""
-        return False
+        """See Speaker: while streams are tunnels it is not to be closed under them; all others are clients by themselves."""
+        return any(stream.relayed() for stream in self._streams.values())
 
     def kill(self, why: str = STOPS) -> None:
         """See Speaker."""

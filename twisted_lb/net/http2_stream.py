@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr, trait
+from twisted.python.failure import Failure
 
 from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
@@ -17,12 +18,15 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
+from twisted_lb.net.http2_tunnel import Http2Tunnel, TunnelStream
 from twisted_lb.net.relay import Leg
+from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http2.errors import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
 from twisted_lb.wire.http2.frames import DATA, END_STREAM, FRAME_BYTES, frame_head, window_update
-from twisted_lb.wire.http2.hpack import encode_lines
+from twisted_lb.wire.http2.hpack import encode_lines, encode_status
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.websocket import accept_of
 
 # What a client may send of a body before its backend has taken it, and so what one stream can make us hold.
 STREAM_WINDOW_BYTES: Final = 65536
@@ -62,8 +66,8 @@ class StreamOwner:
         """Send a field block."""
         raise NotImplementedError
 
-    def reset(self, stream: "Http2Stream", code: int) -> None:
-        """Tell the client that a stream is over."""
+    def reset(self, stream: "Http2Stream", code: int, *, blamed: bool = True) -> None:
+        """Tell the client that a stream is over; `blamed`: for something that it has done, where the code does not say otherwise."""
         raise NotImplementedError
 
     def take_window(self, most: int) -> int:
@@ -105,9 +109,10 @@ class StreamOwner:
 
 
 @mypyc_attr(free_list_len=1)
-class Http2Stream(ClientSide):
+class Http2Stream(ClientSide, TunnelStream):
     """One stream of a client's connection, from the complete head of its request to its end. In `frontend.clients` it stands for its
-    request. `window`: what its client takes of the answer now.
+    request. `window`: what its client takes of the answer now. `key`: the Sec-WebSocket-Key of an extended CONNECT (RFC 8441), empty for other
+    requests.
     """
 
     __slots__ = (
@@ -137,11 +142,13 @@ class Http2Stream(ClientSide):
         "_running_for",
         "_sent",
         "_trailers",
+        "_tunnel",
         "body_bytes",
         "exchange",
         "finishing",
         "first_of_its_connection",
         "in_line",
+        "key",
         "number",
         "over",
         "request_ended",
@@ -160,6 +167,8 @@ class Http2Stream(ClientSide):
         self.in_line: bool = False  # of those that have something to send
         self.finishing: bool = False  # the answer is here as a whole
         self.body_bytes: int = 0
+        self.key: bytes = b""
+        self._tunnel: Http2Tunnel | None = None
         self._owner: Final = owner
         self._frontend: Final = frontend
         self._connection: Final = connection
@@ -199,7 +208,7 @@ class Http2Stream(ClientSide):
         self._expected = expected
         self.request_ended = ended
         self._frontend.clients[self] = None
-        if not ended:
+        if not ended and not self.key:
             self._arm(self._connection.rules.body_idle_s)
 
     def count(self, running: Sequence[Running], key: str) -> None:
@@ -218,6 +227,9 @@ class Http2Stream(ClientSide):
         self._credit += size
         if self.exchange is None:
             self._throw_away(size, ended=ended)
+            return
+        if self.key:
+            self._receive_tunnelled(data, ended=ended)
             return
         self.body_bytes += len(data)
         if self._expected >= 0 and (self.body_bytes > self._expected or (ended and self.body_bytes < self._expected)):
@@ -240,6 +252,19 @@ class Http2Stream(ClientSide):
         else:
             self._give_credit()
 
+    def _receive_tunnelled(self, data: bytes, *, ended: bool) -> None:
+        """Bytes for a tunnel. They pass together with all others of this batch; before there is one they are held, and no window is opened."""
+        tunnel = self._tunnel
+        if data:
+            self._hold(data)
+        if ended:
+            self.request_ended = True
+            if tunnel is not None:
+                self.pass_on()
+                tunnel.ended()
+        elif tunnel is not None and not tunnel.paused:
+            self._give_credit()
+
     def _hold(self, data: bytes) -> None:
         """Hold a piece of the body: its exchange takes none now, or it is small, and others may follow it at once."""
         held = self._held
@@ -253,13 +278,21 @@ class Http2Stream(ClientSide):
     def pass_on(self) -> None:
         """See StreamOwner.gather."""
         self._gathered = False
-        held = self._held
-        if held and not self._paused and self.exchange is not None:
-            self._held = []
-            self.exchange.receive(held[0] if len(held) == 1 else b"".join(held))
+        held, tunnel = self._held, self._tunnel
+        if not held or self._paused or self.exchange is None or (self.key and tunnel is None):
+            return
+        self._held = []
+        data = held[0] if len(held) == 1 else b"".join(held)
+        if tunnel is not None:
+            tunnel.received(data)
+        else:
+            self.exchange.receive(data)
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete."""
+        if self.key and self.exchange is not None:
+            self._receive_tunnelled(b"", ended=True)
+            return
         if 0 <= self.body_bytes < self._expected:
             self.fault(BadMessage(400, "a body of another length than was said"))
             return
@@ -335,7 +368,7 @@ class Http2Stream(ClientSide):
 
     def extend_deadline(self, length: int) -> None:
         """Slow-body (slowloris) protection, as of ClientConnection."""
-        if self._kept_bytes or self._paused or self.request_ended:
+        if self._kept_bytes or self._paused or self.request_ended or self.key:
             return
         now = self._connection.clock.now
         rules = self._connection.rules
@@ -365,11 +398,20 @@ class Http2Stream(ClientSide):
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. A 101 is of HTTP/1.1 alone, and who does not take its answer gets no news."""
-        if head.status != 101 and not self._full and not self._connection.full:
+        if head.status == 101 and self.key:
+            # RFC 8441 5: it has come about, and is a success here.
+            lines = without(head.lines, b"sec-websocket-accept") + extra
+            if not head.dated:
+                lines += b"date: " + self._frontend.runtime.http_date()
+            self._owner.send_block(self.number, encode_status(200) + encode_lines(lines), ended=False)
+        elif head.status != 101 and not self._full and not self._connection.full:
             self._owner.send_block(self.number, head.block + encode_lines(extra), ended=False)
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """See ClientSide."""
+        if self.key and 200 <= head.status < 300:
+            self._refuse_tunnel()
+            return
         block = head.block
         if extra:
             block += encode_lines(extra)
@@ -378,9 +420,17 @@ class Http2Stream(ClientSide):
         self._answer_ended = framing == 0
         self._owner.send_block(self.number, block, ended=framing == 0)
 
+    def _refuse_tunnel(self) -> None:
+        """The backend answers as if it had been asked for a page: a client that has asked for a tunnel would take that for one."""
+        if self.exchange is not None:
+            self.exchange.status = 502
+        block = encode_status(502) + encode_lines(b"date: " + self._frontend.runtime.http_date())
+        self._answer_ended = True
+        self._owner.send_block(self.number, block, ended=True)
+
     def write(self, payload: bytes) -> None:
         """See ClientSide."""
-        if self.over:
+        if self.over or self._answer_ended:
             return
         size = len(payload)
         if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
@@ -450,7 +500,7 @@ class Http2Stream(ClientSide):
         """Nothing is kept for the client."""
         if self.finishing:
             self._end_answer()
-        elif not self.request_ended and not self._paused:
+        elif not self.request_ended and not self._paused and not self.key:
             self._arm(self._connection.rules.body_idle_s)
         else:
             self._deadline.due = NEVER
@@ -487,6 +537,8 @@ class Http2Stream(ClientSide):
                 self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
             elif not self._last_bytes or not self._owner.end_data(self.number, self._last_frame, self._last_bytes):
                 self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+        if self._tunnel is not None and self.exchange is not None:
+            return  # half-closed: the client may go on
         if self.request_ended:
             self._close()
             return
@@ -509,9 +561,58 @@ class Http2Stream(ClientSide):
         self.exchange = None
         self.give_up(INTERNAL_ERROR)
 
+    def check_switch(self, head: ResponseHead) -> None:
+        """See ClientSide: it is us who have made the key, and its answer is for us (RFC 6455 4.1)."""
+        accepted = [
+            line.partition(b":")[2].strip(b" \t")
+            for line in head.lines.split(b"\r\n")
+            if line.partition(b":")[0].lower() == b"sec-websocket-accept"
+        ]
+        if accepted != [accept_of(self.key)]:
+            raise BadMessage(502, "a switch to WebSocket without the right Sec-WebSocket-Accept")
+
     def release(self) -> Leg:
-        """See ClientSide: nothing was offered, so nothing is switched."""
-        raise AssertionError("a stream of HTTP/2 never offers an upgrade")
+        """See ClientSide: the stream becomes a tunnel."""
+        tunnel = self._tunnel = Http2Tunnel(self)
+        held = b"".join(self._held)
+        self._held = []
+        self._deadline.due = NEVER
+        if not self.request_ended:
+            self._give_credit()
+        return Leg(tunnel, held, _ignore, self.end_tunnel, ended=self.request_ended)
+
+    # Of a tunnel: see TunnelStream.
+
+    def half_close(self) -> None:
+        """See TunnelStream."""
+        if not self.over:
+            self.finishing = True
+            if not self._kept_bytes:
+                self._end_answer()
+
+    def end_tunnel(self) -> None:
+        """See TunnelStream."""
+        self.exchange = None
+        if not self.over:
+            self._uncount()
+            self.half_close()
+
+    def cut_tunnel(self) -> None:
+        """See TunnelStream."""
+        self.exchange = None
+        if not self.over:
+            self._owner.reset(self, CANCEL, blamed=False)
+            self._close()
+
+    def may_send(self) -> None:
+        """See TunnelStream."""
+        if self.exchange is not None:
+            self._give_credit()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """See TunnelStream."""
+        return self._kept_bytes
 
     def left_behind(self, abandoned: Abandoned) -> None:
         """See ClientSide."""
@@ -614,9 +715,9 @@ class Http2Stream(ClientSide):
         """Reset it, for what its client has done or left undone."""
         exchange = self.exchange
         self.exchange = None
+        self.give_up(code)
         if exchange is not None:
             exchange.client_gone(detail)
-        self.give_up(code)
 
     # For the frontend it is a client.
 
@@ -632,6 +733,9 @@ class Http2Stream(ClientSide):
         """See FrontendClient: a local reply where nothing was said, a reset where something was."""
         exchange = self.exchange
         if exchange is None:
+            return
+        if self._tunnel is not None:
+            exchange.cancel(why)
             return
         self.exchange = None
         reply = exchange.refuse(why)
@@ -654,7 +758,7 @@ class Http2Stream(ClientSide):
 
     def relayed(self) -> bool:
         """See FrontendClient."""
-        return False
+        return self._tunnel is not None
 
     def client_key(self) -> str:
         """See FrontendClient: it is no connection."""
@@ -669,3 +773,7 @@ class Http2Stream(ClientSide):
 
     def __repr__(self) -> str:
         return f"<Http2Stream {self.number} of {self.who()}>"
+
+
+def _ignore(_reason: Failure) -> None:
+    """The end of a tunnel is told to its exchange, and the stream knows."""
