@@ -231,6 +231,7 @@ distribution = setup(
             "atheris>=3; platform_system == 'Linux' and platform_machine == 'x86_64'",
             "axe-playwright-python>=0.1.8",
             "coverage>=7.13",
+            "grpcio>=1.76",
             "gunicorn>=27",
             "h11>=0.16",
             "h2>=4.4",

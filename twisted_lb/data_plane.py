@@ -30,6 +30,7 @@ from twisted_lb.core.record import Observer, Observers
 from twisted_lb.core.snapshot import PoolSnapshot
 from twisted_lb.core.trace import Trace
 from twisted_lb.draining import Drain
+from twisted_lb.grpc_check import GrpcCheck
 from twisted_lb.http2_check import Http2Check
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
@@ -820,14 +821,18 @@ def _question(pool: PoolPlan) -> Question:
     if checks is not None and checks.script is not None:
         return ScriptCheck(checks.script)
     asked = None if checks is None else checks.http
-    if asked is not None and pool.upstream.protocol == H2 and (http2 := _question_in_http2(pool)) is not None:
+    http2 = _question_in_http2(pool)
+    if http2 is not None and (asked is None or pool.upstream.protocol == H2):
         return http2
     return Connecting() if asked is None else HttpCheck(asked, _AGENT, pool.upstream.limits)
 
 
 def _question_in_http2(pool: PoolPlan) -> Question | None:
-    """What the backends of a pool with HTTP checks are asked that speak HTTP/2."""
-    asked, limits = None if pool.checks is None else pool.checks.http, pool.upstream.limits
+    """What backends are asked that speak HTTP/2, where that is said in it."""
+    checks, limits = pool.checks, pool.upstream.limits
+    if checks is not None and checks.grpc is not None:
+        return GrpcCheck(checks.grpc, _AGENT, limits, secure=pool.tls is not None)
+    asked = None if checks is None else checks.http
     if asked is None or pool.upstream.protocol == H1:
         return None
     return Http2Check(HttpCheck(asked, _AGENT, limits), limits, secure=pool.tls is not None)

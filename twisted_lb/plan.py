@@ -191,8 +191,8 @@ class RoutePlan:
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http` and
-    `script` None: connecting is the question; `port` None: the one that traffic goes to. `agent_port`: where agents are asked besides,
+    """The plan of active checks: how often, in seconds, those that are out apart, what is asked, and at which port; `http`,
+    `script` and `grpc` (a service of gRPC) None: connecting is the question; `port` None: the one that traffic goes to. `agent_port`: where agents are asked besides,
     None: nowhere.
     """
 
@@ -203,6 +203,7 @@ class CheckPlan:
     port: int | None
     agent_port: int | None = None
     script: Script | None = None
+    grpc: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -1043,6 +1044,7 @@ def _checks(check: HealthCheckConfig) -> CheckPlan:
         check.port,
         check.agent_port,
         None if check.script is None else check.script.script,
+        check.grpc_service.encode("ascii") if check.kind == "grpc" else None,
     )
 
 

@@ -27,6 +27,7 @@ _ASKS = {
     "http": "an http check sends a request",
     "tcp": "a tcp check only connects",
     "script": "a script sends what it says itself",
+    "grpc": "a grpc check asks the health service",
 }
 
 
@@ -80,11 +81,11 @@ class HealthCheckConfig(Model):
         description="The same for a backend that is out; left out: the interval, at most 1. While requests wait for a "
         "backend (`queue.no_backend_s`) it is at most 0.2.",
     )
-    kind: Literal["http", "tcp", "script"] = Field(
+    kind: Literal["http", "tcp", "script", "grpc"] = Field(
         default="http",
         description="`http` sends a request and judges its answer by the keys below; `tcp` only connects, which is what is done where "
         "nobody says it and no listener and no route leads requests of HTTP to the pool; `script`, which a `script` says by itself, "
-        "sends and expects what that has. "
+        "sends and expects what that has; `grpc` asks the health service of gRPC (`grpc.health.v1`), of a pool whose `protocol` is `h2`. "
         "Danger: a hung application still accepts connections, so `tcp` calls it healthy.",
     )
     script: ScriptConfig | None = Field(
@@ -93,6 +94,12 @@ class HealthCheckConfig(Model):
         '`[{ send = "PING\\r\\n" }, { expect = "+PONG" }]`, or a table with more to say of it ([health-checks.md](health-checks.md#what-speaks-no-http)). '
         "It passes with the last of what it waits for, and `timeout_s` is for all of it. Danger: it is for what answers there, and `http` for what "
         "answers requests.",
+    )
+    grpc_service: str = Field(
+        default="",
+        max_length=100,
+        description="The service that `grpc` asks for, as `pkg.Service`; empty: the server as a whole. Danger: one that the server has "
+        "not registered at its health service is never well.",
     )
     path: str = Field(
         default="/",
@@ -248,6 +255,13 @@ class HealthCheckConfig(Model):
             raise ValueError("should begin with / and hold no space, # or non-ASCII character")
         return value
 
+    @field_validator("grpc_service")
+    @classmethod
+    def _is_a_service(cls, value: str) -> str:
+        if not re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*)?", value):
+            raise ValueError("should be the name of a service, such as pkg.Service")
+        return value
+
     @field_validator("method")
     @classmethod
     def _is_a_method(cls, value: str) -> str:
@@ -305,6 +319,8 @@ class HealthCheckConfig(Model):
             raise error_at('kind = "script" needs a script', "kind")
         if self.kind != "script" and self.script is not None:
             raise error_at(f'script needs kind = "script", or none: {_ASKS[self.kind]}', "script", beside=("kind",))
+        if self.kind != "grpc" and self.grpc_service:
+            raise error_at(f'grpc_service needs kind = "grpc": {_ASKS[self.kind]}', "grpc_service")
         if self.kind != "http":
             for key in ("method", "host", "headers", "expect_statuses", "expect_text", "busy_statuses", "agent"):
                 if getattr(self, key) != type(self).model_fields[key].default:

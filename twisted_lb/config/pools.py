@@ -663,6 +663,12 @@ class PoolConfig(PoolRulesConfig):
         return self
 
     @model_validator(mode="after")
+    def _is_asked_what_it_speaks(self) -> Self:
+        if self.health_check.kind == "grpc" and self.protocol == "h1":
+            raise ValueError('health_check.kind = "grpc" needs protocol = "h2": calls of gRPC are spoken in HTTP/2')
+        return self
+
+    @model_validator(mode="after")
     def _shares_what_can_be_shared(self) -> Self:
         if self.send_proxy != "off" and self.protocol != "h1":
             raise ValueError(
