@@ -69,6 +69,7 @@ COMPILED = sorted(
                 "http2",
                 "http2_connections",
                 "http2_stream",
+                "http2_tunnel",
                 "http2_upstream",
                 "interfaces",
                 "kept",
