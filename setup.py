@@ -80,6 +80,7 @@ COMPILED = sorted(
                 "peeking",
                 "pipes",
                 "poller",
+                "protocols",
                 "proxied",
                 "reactor_poller",
                 "relay",

@@ -16,7 +16,7 @@ from yardstick.contenders import CONTENDERS, TWINS, Contender, Ours, chosen, fin
 from yardstick.machine import settle_here
 from yardstick.measurements import BACKENDS, MEASUREMENTS, NEED_GCC, Run
 from yardstick.place import Backends
-from yardstick.scenarios import OVER_TCP, OVER_TLS, SCENARIOS
+from yardstick.scenarios import OVER_HTTP2, OVER_TCP, OVER_TLS, SCENARIOS
 
 
 def names(known: dict[str, object]) -> object:
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--scenarios",
         type=names(MEASUREMENTS),
-        default=[one for one in MEASUREMENTS if one not in {**OVER_TLS, **OVER_TCP}],
+        default=[one for one in MEASUREMENTS if one not in {**OVER_TLS, **OVER_TCP, **OVER_HTTP2}],
         help=",".join(MEASUREMENTS),
     )
     made.add_argument("--rounds", type=int, default=5, help="5; an odd number")

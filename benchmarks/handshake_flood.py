@@ -28,7 +28,7 @@ from yardstick.loads import open_loop
 from yardstick.machine import LOAD_CORE, settle_here
 from yardstick.place import Backends, Place
 from yardstick.rounds import Running, answers, measure, problem
-from yardstick.scenarios import Scenario
+from yardstick.scenarios import OVER_TLS, Scenario
 from yardstick.talk import until
 
 RATE = 2000
@@ -163,7 +163,7 @@ def main() -> None:
         stack.callback(backends.stop)
         started = []
         for number, contender in enumerate(contenders):
-            place = backends.place(19300 + number, 2, tls=True)
+            place = backends.place(19300 + number, OVER_TLS["tls-small-64"])
             process = contender.start(place)
             stack.callback(process.stop)
             one = Running(contender, process, place.address, place.port, place.folder)

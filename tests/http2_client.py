@@ -1,6 +1,7 @@
 """A client of HTTP/2 in memory, by another implementation (h2), and a balancer for it."""
 
 from collections import defaultdict
+from random import Random
 from typing import Any
 
 from h2.config import H2Configuration
@@ -17,7 +18,18 @@ from h2.events import (
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.http2 import Http2
-from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.testing import Balanced, Chances, Faults, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
+from twisted_lb.wire.http2.frames import (
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    frame_head,
+)
+from twisted_lb.wire.http2.hpack import literal
 
 HOST = "www.example.com"
 ADDRESS = "lb:2"
@@ -132,12 +144,82 @@ class Http2Client:
         self.flush()
 
 
-class Http2Town:
-    """A balancer with these backends, by default one at b:80, and a listener of HTTP/2."""
+class RawClient:
+    """A connection on which a test says frames, whatever they are, and hears frames: (kind, flags, stream, payload)."""
 
-    def __init__(self, *script: Any, early: bool = False, **options: Any) -> None:
+    def __init__(self, town: "Http2Town", *, settings: bytes = b"", preface: bool = True) -> None:
+        self._town = town
+        self.scripted = ScriptedClient(town.network, ADDRESS)
+        self.heard: list[tuple[int, int, int, bytes]] = []
+        self.pinged = 0  # pings that were answered
+        self._rest = b""
+        if preface:
+            self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+
+    def send(self, *frames: bytes) -> None:
+        """Send these bytes as one, and take what comes."""
+        if self.scripted.open:
+            self.scripted.send(b"".join(frames))
+        self.take()
+
+    def take(self) -> None:
+        """Let everything happen that needs no time, and take what has come."""
+        self._town.clock.settle()
+        self.take_what_is_here()
+
+    def take_what_is_here(self) -> None:
+        """Take what has come."""
+        data = self._rest + self.scripted.take()
+        while len(data) >= 9 and len(data) >= 9 + int.from_bytes(data[:3], "big"):
+            size = 9 + int.from_bytes(data[:3], "big")
+            self.heard.append((data[3], data[4], int.from_bytes(data[5:9], "big"), data[9:size]))
+            data = data[size:]
+        self._rest = data
+
+    def of(self, kind: int, stream: int | None = None) -> list[bytes]:
+        """The payloads of all frames of a kind, on a stream, None: on whatever."""
+        return [one[3] for one in self.heard if one[0] == kind and stream in (None, one[2])]
+
+    def resets(self) -> dict[int, int]:
+        """Which streams were reset, and with which code."""
+        return {one[2]: int.from_bytes(one[3], "big") for one in self.heard if one[0] == RST_STREAM}
+
+    @property
+    def goaway(self) -> tuple[int, str] | None:
+        """Code and words of the last GOAWAY; None while there was none."""
+        told = self.of(GOAWAY)
+        return (int.from_bytes(told[-1][4:8], "big"), told[-1][8:].decode()) if told else None
+
+    @property
+    def open(self) -> bool:
+        return self.scripted.open and not self.scripted.ended
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Any frame."""
+    return frame_head(len(payload), kind, flags, stream) + payload
+
+
+def block_of(method: str = "GET", path: str = "/", *fields: tuple[str, str]) -> bytes:
+    """The field block of a request, which leaves nothing in a table."""
+    pseudo = ((":method", method), (":scheme", "http"), (":authority", HOST), (":path", path))
+    return b"".join(literal(name.encode(), value.encode()) for name, value in (*pseudo, *fields))
+
+
+def request(stream: int, *more: Any, method: str = "GET", path: str = "/", ended: bool = True) -> bytes:
+    """A request in one frame of HEADERS."""
+    return frame(HEADERS, END_HEADERS | (END_STREAM if ended else 0), stream, block_of(method, path, *more))
+
+
+class Http2Town:
+    """A balancer with these backends, by default one at b:80, and a listener of HTTP/2. `faults`: the chances of what goes wrong."""
+
+    def __init__(
+        self, *script: Any, early: bool = False, faults: Chances | None = None, seed: int = 0, **options: Any
+    ) -> None:
         self.clock = HeapClock(1000.0)
-        self.network = MemoryNetwork(self.clock)
+        things = None if faults is None else Faults(self.clock, Random(seed), faults)
+        self.network = MemoryNetwork(self.clock, faults=things)
         pool = {"backends": ["b:80"], "health_check": {"interval_s": 0}}
         web = {"address": "127.0.0.1:1", **options.pop("listener", {})}
         config = LoadBalancerConfig.model_validate(
@@ -156,6 +238,9 @@ class Http2Town:
 
     def client(self, **options: Any) -> Http2Client:
         return Http2Client(self, **options)
+
+    def raw(self, **options: Any) -> RawClient:
+        return RawClient(self, **options)
 
     @property
     def requests(self) -> list[bytes]:

@@ -492,7 +492,7 @@ def test_the_last_usable_backend_stays_unless_it_is_forced(three, how):
         refused = refusal(command, three, "app/c", dry_run=dry_run, **how)
         assert refused.code == "last_usable"
         assert refused.detail == (
-            "app/c is the last usable backend of app; every request to app would get a 503. Nothing was changed."
+            "app/c is the last usable backend of app; every request to app would be refused. Nothing was changed."
         )
     assert three.operating.etag == before
     assert three.view("app/c").usable
@@ -798,7 +798,7 @@ def test_removed_it_is_gone_until_it_is_reset(three):
     assert kinds(three)[-1] == ("added", "app/a:80", "added", "bob")
 
 
-NOBODY = "app has no usable backend without these changes; every request to app would get a 503. Nothing was changed."
+NOBODY = "app has no usable backend without these changes; every request to app would be refused. Nothing was changed."
 
 
 def test_a_reset_that_would_leave_nobody_is_refused_unless_forced(operate):

@@ -197,6 +197,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("upstream.reuse_unsafe_within_s", 0.5, lambda p: p.upstream.reuse_unsafe_within_s, None),
     ("forwarding.trusted_proxies", ["10.0.0.0/8"], lambda p: [str(one) for one in p.client.trust.proxies.networks],
      None),
+    ("protocols", ["h2"], lambda p: list(p.listener.versions), None),
     ("forwarding.proxy_protocol", "require", lambda p: p.listener.arrival.proxy_only, True),
     ("forwarding.proxy_protocol_from", ["10.1.0.0/16"], lambda p: p.listener.arrival.speaks_for_others("10.1.2.3"), True),
     ("forwarding.trusted_fields", "forwarded", lambda p: p.client.trust.family, None),

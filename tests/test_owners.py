@@ -52,10 +52,11 @@ PARTS = {
         "twisted_lb/sim/visits.py": "of a simulated exchange",
         "twisted_lb/net/session.py": "of a session",
     },
-    "twisted_lb.net.http2.Http2": {"twisted_lb/data_plane.py": "behind a listener"},
+    "twisted_lb.net.http2.Http2": {"twisted_lb/net/protocols.py": "behind a listener"},
     "twisted_lb.net.http2_stream.Http2Stream": {"twisted_lb/net/http2.py": "of a client's connection"},
+    "twisted_lb.net.http2_tunnel.Http2Tunnel": {"twisted_lb/net/http2_stream.py": "of a WebSocket"},
     "twisted_lb.net.http1.Http1": {
-        "twisted_lb/data_plane.py": "behind a listener",
+        "twisted_lb/net/protocols.py": "behind a listener",
         "twisted_lb/testing/balanced.py": "behind a network in memory",
     },
     "twisted_lb.net.exchange.Exchange": {
@@ -69,7 +70,7 @@ PARTS = {
         "twisted_lb/net/session.py": "of a session",
     },
     "twisted_lb.net.session.Session": {
-        "twisted_lb/data_plane.py": "of a listener that carries TCP",
+        "twisted_lb/net/protocols.py": "of a listener that carries TCP",
         "twisted_lb/net/arrival.py": "by the name in a ClientHello",
         "twisted_lb/testing/balanced.py": "behind a network in memory",
     },
@@ -349,7 +350,7 @@ def test_the_check_sees_rules_under_another_name():
 def test_a_client_side_gives_its_connection_away_and_knows_nothing_of_tunnels():
     methods = {name for name in vars(ClientSide) if not name.startswith("_")}
     assert methods == {
-        "abort", "agreed", "finish", "first", "flush", "inform", "keep", "pause", "peer_port", "proxy_header", "release", "resume", "start",
+        "abort", "agreed", "check_switch", "finish", "first", "flush", "inform", "keep", "left_behind", "pause", "peer_port", "proxy_header", "release", "resume", "start",
         "take_kept", "who",
         "write",
     }  # fmt: skip

@@ -15,7 +15,6 @@ from twisted_lb.access_log.log import AccessLog, Line
 from twisted_lb.agent_check import AgentCheck
 from twisted_lb.certificate_watch import CertificateWatch
 from twisted_lb.checks import Checks
-from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import AdminState, Backend, BackendSpec
 from twisted_lb.core.decision import Decision
 from twisted_lb.core.events import Event, LevelsShifted, LimitSpared, PoolExhausted
@@ -35,19 +34,15 @@ from twisted_lb.grpc_check import GrpcCheck
 from twisted_lb.http2_check import Http2Check
 from twisted_lb.http_check import HttpCheck
 from twisted_lb.leaving import Leaving
-from twisted_lb.net.arrival import Arrivals, Build
+from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.greeting import Greetings, server_name_of
-from twisted_lb.net.http1 import Http1
-from twisted_lb.net.http2 import Http2
-from twisted_lb.net.interfaces import StreamProtocol
 from twisted_lb.net.listener import Listener
+from twisted_lb.net.protocols import Protocols
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.secured import Secured
-from twisted_lb.net.session import Session
 from twisted_lb.net.settings import H1, H2
 from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.plan_diff import PlanDiff, plan_diff
@@ -278,7 +273,7 @@ class DataPlane:
         return Listener(
             runtime.poller,
             sock,
-            _builder(frontend),
+            Protocols(frontend).plain,
             runtime.later,
             frontend.gate,
             frontend.make_room,
@@ -289,7 +284,7 @@ class DataPlane:
         """How the connections of a frontend arrive that have to show who they are, or speak TLS."""
         runtime = self.runtime
         assert runtime.poller is not None, "sockets need a poller"
-        return Arrivals(frontend, runtime.poller, _secured_builder(frontend))
+        return Arrivals(frontend, runtime.poller, Protocols(frontend))
 
     # Its life.
 
@@ -546,7 +541,7 @@ class DataPlane:
                     listener = self._listener(frontend, sock)
                 elif owner is not frontend:
                     arrivals = self._arrivals(frontend)
-                    listener.lead_to(_builder(frontend), frontend.gate, frontend.make_room, arrivals)
+                    listener.lead_to(Protocols(frontend).plain, frontend.gate, frontend.make_room, arrivals)
                 listener.keep_alive(self.plan.listeners[name].tcp_keepalive)
                 listeners[name].append(listener)
         self.frontends, self.listeners = frontends, listeners
@@ -744,7 +739,9 @@ class DataPlane:
         epoch, now = self.runtime.epoch(), self.runtime.clock.read()
         return Measures(
             tuple(
-                listener_measures(name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open)
+                listener_measures(
+                    name, one.gate, one.refusals, one.flows, one.handshaken, one.handshakes.open, one.http2_counts
+                )
                 for name, one in self.frontends.items()
             ),
             tuple(
@@ -855,22 +852,3 @@ def _serving(settings: TlsSettings, previous: Serving | None) -> Serving:
     if previous is not None and previous.settings == settings:
         return previous
     return Serving.of(settings, previous)
-
-
-def _builder(frontend: Frontend) -> Callable[[], StreamProtocol]:
-    """What makes a protocol for each client of a frontend."""
-    build = _secured_builder(frontend)
-    return lambda: build(None)
-
-
-def _secured_builder(frontend: Frontend) -> Build:
-    """The same for each that has arrived, over TLS or in the clear."""
-
-    def build(secured: Secured | None, agreed: Agreed | None = None, *, http2: bool = False) -> StreamProtocol:
-        if http2:
-            return Http2(frontend, b"http" if secured is None else b"https", secured, agreed)
-        if frontend.tcp:
-            return Session(frontend, secured, "" if secured is None else secured.server_name, agreed=agreed)
-        return Http1(frontend, b"http" if secured is None else b"https", secured, agreed)
-
-    return build

@@ -65,7 +65,7 @@ from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.affinity import Affinity, By, CookieForm
 from twisted_lb.net.local_reply import HTML, JSON, TEXT, ErrorPage
-from twisted_lb.net.own_answers import Answer, OwnAnswer, Redirect
+from twisted_lb.net.own_answers import HTTPS_PORT, Answer, OwnAnswer, Redirect
 from twisted_lb.net.path_edit import PathEdit
 from twisted_lb.net.queueing import Queueing, UrgencyField
 from twisted_lb.net.request_cost import RequestCost
@@ -107,7 +107,6 @@ _MCP_SESSION: Final = "mcp-session-id"
 OF_POOLS: Final = "pools"
 # And what a listener is: what is in the files of its TLS.
 TLS_FILES: Final = "files of tls"
-_HTTPS_PORT: Final = 443
 _PROXY_VERSIONS: Final = {"off": 0, "v1": 1, "v2": 2}
 _PLAIN_ARRIVAL: Final = ArrivalRules()
 
@@ -781,7 +780,7 @@ def _route_rules(
         request_edits=edits,
         response_edits=_edits(config.set_response_headers, config.remove_response_headers),
         hsts=config.hsts.encode("ascii"),
-        https_port=_HTTPS_PORT if config.https_only is True else int(config.https_only),
+        https_port=HTTPS_PORT if config.https_only is True else int(config.https_only),
         path_edit=_path_edit(config),
         refuse_escaped_slash=config.encoded_slash == "refuse",
         host=_told_host(forwarding.host),

@@ -47,6 +47,12 @@ class Contender:
     logs = False
     tls = ""
     """And what, to speak TLS with its clients; "": it does not, here."""
+    http2 = ""
+    """And what, to speak HTTP/2 with them, in the clear; "": it does not, here."""
+    http2_tls = ""
+    """And what, over TLS."""
+    to_http2_template = ""
+    """Its file where its backends speak HTTP/2 too; "": they do not, here."""
     tcp_template = ""
     """Its file where it carries TCP; "": it does not, here."""
 
@@ -78,9 +84,16 @@ class Contender:
             if not self.tcp_template or self.by_default:
                 raise RuntimeError(f"{self.called} is not measured with TCP")
             template = self.tcp_template
+        if place.to_http2:
+            if not self.to_http2_template or self.by_default:
+                raise RuntimeError(f"{self.called} is not measured with HTTP/2 to its backends")
+            template = self.to_http2_template
         if place.tls and not self.tls:
             raise RuntimeError(f"{self.title} is not measured with TLS")
-        return place.conf(template, backends, self.log if self.logs else self.no_log, self.tls if place.tls else "")
+        if place.http2 and not self.http2:
+            raise RuntimeError(f"{self.title} is not measured with HTTP/2")
+        clear, secured = (self.http2, self.http2_tls) if place.http2 else ("", self.tls)
+        return place.conf(template, backends, self.log if self.logs else self.no_log, secured if place.tls else clear)
 
     @property
     def usual(self) -> str | Path:
@@ -137,7 +150,10 @@ class Ours(Contender):
     template = "ours.toml"
     default_template = "ours.default.toml"
     tcp_template = "ours.tcp.toml"
+    to_http2_template = "ours.http2.toml"
     tls = 'tls = "@FOLDER@/tls.pem"'
+    http2 = 'protocols = ["h2"]'
+    http2_tls = 'tls = "@FOLDER@/tls.pem"\nprotocols = ["h2"]'
     log = '[log]\nfile = "@FOLDER@/ours-@PORT@.access"\nformat = "json"'
 
     def __init__(self, build: str, venv: str, root: Path | None = None) -> None:
@@ -185,14 +201,18 @@ class HAProxy(Contender):
     default_template = "haproxy.default.cfg"
     tcp_template = "haproxy.tcp.cfg"
     # It opens no file itself; its standard output is one here.
+    to_http2_template = "haproxy.cfg"
     tls = " ssl crt @FOLDER@/tls.pem alpn http/1.1"
+    http2 = " proto h2"
+    http2_tls = " ssl crt @FOLDER@/tls.pem alpn h2"
     log = "    log stdout format raw local0\n    option httplog"
 
     def version(self) -> str:
         return self.version_in(r"version ([\d.]+)", "-v")
 
     def words(self, place: Place) -> list[object]:
-        lines = (f"    server s{number} {name}" for number, name in enumerate(place.backends))
+        more = " proto h2" if place.to_http2 else ""
+        lines = (f"    server s{number} {name}{more}" for number, name in enumerate(place.backends))
         return [self.program, "-db", "-f", self.conf(place, "\n".join(lines))]
 
 
@@ -206,7 +226,10 @@ class Nginx(Contender):
     template = "nginx.conf"
     default_template = "nginx.default.conf"
     tcp_template = "nginx.tcp.conf"
+    to_http2_template = "nginx.http2.conf"
     tls = " ssl; ssl_certificate @FOLDER@/tls.pem; ssl_certificate_key @FOLDER@/tls.pem; ssl_protocols TLSv1.2 TLSv1.3"
+    http2 = " http2"
+    http2_tls = tls.replace(" ssl;", " ssl http2;", 1)
     log = "access_log @FOLDER@/nginx-@PORT@.access;"
     no_log = "access_log off;"
 

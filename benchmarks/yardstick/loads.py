@@ -65,6 +65,55 @@ def wrk(one: Running, scenario: Scenario, seconds: float) -> Load:
     return meter.load(json.loads(line))
 
 
+# Made beforehand, as wrk's are (load.lua): a browser's fields, and so many paths.
+VARIANTS = 1009
+BROWSER = (
+    'sec-ch-ua: "Chromium";v="126", "Not.A/Brand";v="24"',
+    "sec-ch-ua-mobile: ?0",
+    "user-agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+    "accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8",
+    "sec-fetch-site: same-origin",
+    "sec-fetch-mode: navigate",
+    "referer: https://shop.example.com/",
+    "accept-encoding: gzip, deflate, br",
+    "accept-language: en-GB,en;q=0.9",
+    "cookie: session=1f2e3d4c5b6a7988; seen=000031",
+)
+
+
+def h2load(one: Running, scenario: Scenario, seconds: float) -> Load:
+    """A closed loop of streams on all the connections, by nghttp2's client; how long each took it does not tell by percentile."""
+    base = f"{'https' if scenario.tls else 'http'}://{one.address}:{one.port}"
+    words = ["h2load", "-t1", f"-c{scenario.connections}", f"-m{scenario.streams}", f"-D{seconds:.0f}"]
+    if scenario.heads == "varying":
+        paths = one.folder / f"paths-{one.port}"
+        items = (f"/items/{number * 7919:08d}?page={number % 10}" for number in range(1, VARIANTS + 1))
+        paths.write_text("".join(f"{base}{item}\n" for item in items))
+        words += [word for field in BROWSER for word in ("-H", field)] + ["-i", str(paths)]
+    else:
+        words.append(f"{base}{scenario.path}")
+    if scenario.up_bytes:
+        body = one.folder / f"body-{scenario.up_bytes}"
+        body.write_bytes(b"0123456789abcdef" * (scenario.up_bytes // 16))
+        words[1:1] = ["-d", str(body)]
+    meter = Meter(one.process)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=seconds + PATIENCE_S, check=False)
+    time.sleep(0.05)
+    said = done.stdout
+    counts = re.search(
+        r"requests: \d+ total, \d+ started, \d+ done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said
+    )
+    took = re.search(r"finished in ([\d.]+)(us|ms|s)\b", said)
+    size = re.search(r"traffic: .*\((\d+)\) data", said)
+    protocol = re.search(r"Application protocol: (\S+)", said)
+    if counts is None or took is None or size is None or protocol is None or not protocol[1].startswith("h2"):
+        raise RuntimeError(f"h2load: {said}{done.stderr}")
+    us = float(took[1]) * {"us": 1.0, "ms": 1e3, "s": 1e6}[took[2]]
+    errors = sum(int(number) for number in counts.groups()[1:])
+    found = {"us": us, "requests": int(counts[1]), "errors": errors, "bytes": int(size[1])}
+    return meter.load({**found, "p50": 0.0, "p99": 0.0, "p999": 0.0})
+
+
 def resuming(one: Running, scenario: Scenario, seconds: float) -> Load:
     """Connections one behind the other, each of which resumes the session of the one before and asks for one answer, by several
     processes of OpenSSL's own (`s_time`). How long each took nobody tells.

@@ -8,7 +8,17 @@ from yardstick import resources, rounds, steady
 from yardstick.contenders import Contender
 from yardstick.figures import table
 from yardstick.place import Backends
-from yardstick.scenarios import BY_BACKENDS, BY_CONNECTIONS, LOGGED, OVER_TCP, OVER_TLS, RATE, SCENARIOS, Scenario
+from yardstick.scenarios import (
+    BY_BACKENDS,
+    BY_CONNECTIONS,
+    LOGGED,
+    OVER_HTTP2,
+    OVER_TCP,
+    OVER_TLS,
+    RATE,
+    SCENARIOS,
+    Scenario,
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,10 @@ def start(run: Run) -> dict:
 
 MEASUREMENTS: dict[str, tuple[str, Callable[[Run], dict]]] = {
     **{name: (scenario.title, one_scenario(scenario)) for name, scenario in SCENARIOS.items()},
-    **{name: (scenario.title, one_scenario(scenario)) for name, scenario in {**OVER_TLS, **OVER_TCP}.items()},
+    **{
+        name: (scenario.title, one_scenario(scenario))
+        for name, scenario in {**OVER_TLS, **OVER_TCP, **OVER_HTTP2}.items()
+    },
     "logging": (LOGGED.title, logging),
     "rate-70": ("latency at 70 % of the slower peer's capacity", rate),
     "by-connections": ("small, keep-alive, 64 at once on 1 to 10,000 connections", curve(BY_CONNECTIONS)),

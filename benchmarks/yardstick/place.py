@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yardstick.machine import LOAD_CORE, PATIENCE_S, Process, output, own_address
-from yardstick.scenarios import KIB, MIB
+from yardstick.scenarios import KIB, MIB, Scenario
 from yardstick.talk import listening, until
 
 CONF = Path(__file__).parent / "conf"
 FIRST_BACKEND_PORT = 20000
+# Where the same listen for HTTP/2 alone.
+FIRST_HTTP2_PORT = 24000
+HTTP2_BACKENDS = 8
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,10 @@ class Place:
     """Its clients speak TLS."""
     tcp: bool = False
     """It carries TCP, whatever that is."""
+    http2: bool = False
+    """Its clients speak HTTP/2."""
+    to_http2: bool = False
+    """So do its backends."""
 
     def conf(self, template: str, backends: str = "", log: str = "", tls: str = "") -> Path:
         """A file of conf/ with its places filled in; `log` and `tls` may have some too."""
@@ -53,7 +60,10 @@ class Backends:
         files.mkdir(parents=True)
         for size in (64 * KIB, MIB, 64 * MIB):
             (files / str(size)).write_bytes(b"0123456789abcdef" * (size // 16))
-        listens = "\n".join(f"        listen {name} backlog=4096;" for name in self.names)
+        self.http2_names = tuple(f"{self.address}:{FIRST_HTTP2_PORT + number}" for number in range(HTTP2_BACKENDS))
+        lines = [f"        listen {name} backlog=4096;" for name in self.names]
+        lines += [f"        listen {name} backlog=4096 http2;" for name in self.http2_names]
+        listens = "\n".join(lines)
         text = (CONF / "backend.conf").read_text().replace("@FOLDER@", str(folder)).replace("@LISTEN@", listens)
         (folder / "backend.conf").write_text(text)
         self._process = Process(["nginx", "-c", folder / "backend.conf"], LOAD_CORE, folder)
@@ -63,11 +73,13 @@ class Backends:
             lambda: f"the backends do not listen: {self._process.said()}",
         )
 
-    def place(self, port: int, count: int, *, tls: bool = False, tcp: bool = False) -> Place:
-        """For a contender on that port, in front of the first so many."""
-        if tls:
+    def place(self, port: int, scenario: Scenario) -> Place:
+        """For a contender on that port, in front of as many as the scenario has."""
+        if scenario.tls:
             self._make_certificate()
-        return Place(self.folder, self.address, port, self.names[:count], tls, tcp)
+        names = (self.http2_names if scenario.to_http2 else self.names)[: scenario.backends]
+        http2 = scenario.streams > 0
+        return Place(self.folder, self.address, port, names, scenario.tls, scenario.tcp, http2, scenario.to_http2)
 
     def _make_certificate(self) -> None:
         """A certificate and its key in one file, as all contenders take them."""

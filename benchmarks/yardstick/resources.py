@@ -58,7 +58,7 @@ def of_connections(contender: Contender, backends: Backends, number: int, path: 
 
 def bare_idle(backends: Backends) -> float:
     """The same for somebody who only accepts."""
-    place = backends.place(PORT, 2)
+    place = backends.place(PORT, SCENARIOS["small-1"])
     process = Bare().start(place)
     try:
         until(lambda: listening(place.address, PORT), PATIENCE_S, process.said)
@@ -105,7 +105,7 @@ def starts(contenders: list[Contender], backends: Backends, rounds: int) -> dict
     found: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
         for contender in contenders:
-            place = backends.place(PORT, 2)
+            place = backends.place(PORT, SCENARIOS["small-1"])
             began = time.monotonic()
             process = contender.start(place)
             try:

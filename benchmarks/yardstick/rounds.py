@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from yardstick.contenders import Contender
-from yardstick.loads import Generator, Load, Running, closed_loop, resuming, wrk
+from yardstick.loads import Generator, Load, Running, closed_loop, h2load, resuming, wrk
 from yardstick.machine import PATIENCE_S
 from yardstick.place import Backends
 from yardstick.scenarios import Scenario
@@ -63,7 +63,7 @@ def running(
 @contextlib.contextmanager
 def started_one(contender: Contender, backends: Backends, scenario: Scenario, port: int) -> Iterator[Running]:
     """One contender that answers; RuntimeError if it does not."""
-    place = backends.place(port, scenario.backends, tls=scenario.tls, tcp=scenario.tcp)
+    place = backends.place(port, scenario)
     process = contender.start(place)
     one = Running(contender, process, place.address, place.port, place.folder)
     try:
@@ -150,12 +150,19 @@ def play(
     seconds: float,
 ) -> Rounds:
     """Every round: the samples by contender; of who cannot do it, why."""
-    generate = resuming if scenario.resumed else closed_loop if scenario.at_once else wrk
+    generate = generator_of(scenario)
     with running(contenders, backends, scenario) as (started, left_out):
         for one in started:
             with contextlib.suppress(OSError, RuntimeError, ValueError):  # if it ends here, each round will say so
                 generate(one, scenario, WARM_UP_S)
         return interleaved(started, left_out, scenario, rounds, seconds, generate)
+
+
+def generator_of(scenario: Scenario) -> Generator:
+    """Who makes the load."""
+    if scenario.streams:
+        return h2load
+    return resuming if scenario.resumed else closed_loop if scenario.at_once else wrk
 
 
 def interleaved(

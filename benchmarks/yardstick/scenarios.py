@@ -31,6 +31,10 @@ class Scenario:
     """Each request on a connection of its own, which resumes a session."""
     tcp: bool = False
     """Connections are carried as they are, with the requests in them."""
+    streams: int = 0
+    """Clients speak HTTP/2, and have so many requests under way on each connection. 0: they speak HTTP/1.1."""
+    to_http2: bool = False
+    """So do the backends."""
     reference: str = "haproxy"
 
     @property
@@ -114,6 +118,54 @@ OVER_TCP = {
         Scenario("tcp-down-64m", "TCP, 64 MiB down, 2 connections", 2, sized(64 * MIB), down_bytes=64 * MIB, tcp=True),
         Scenario(
             "tcp-new-connection", "TCP, a new connection for each request, 64 at a time", 64, close=True, tcp=True
+        ),
+    )
+}
+
+# Of those who are tuned, and can; they stand in docs/http2.md.
+OVER_HTTP2 = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("h2-small", "HTTP/2, small, 8 connections of 32 streams", 8, streams=32),
+        Scenario(
+            "h2-browser-varying",
+            "HTTP/2, browser's heads, varying, 8 connections of 32 streams",
+            8,
+            heads="varying",
+            streams=32,
+        ),
+        Scenario(
+            "h2-tls-browser-varying",
+            "HTTP/2 over TLS, browser's heads, varying, 8 connections of 32 streams",
+            8,
+            heads="varying",
+            streams=32,
+            tls=True,
+        ),
+        Scenario("h2-tls-single", "HTTP/2 over TLS, small, 32 connections of one stream", 32, streams=1, tls=True),
+        Scenario(
+            "h2-down-64k",
+            "HTTP/2, 64 KiB down, 8 connections of 8 streams",
+            8,
+            sized(64 * KIB),
+            down_bytes=64 * KIB,
+            streams=8,
+        ),
+        Scenario(
+            "h2-up-64k",
+            "HTTP/2, 64 KiB up, 8 connections of 4 streams",
+            8,
+            "/up",
+            up_bytes=64 * KIB,
+            down_bytes=0,
+            streams=4,
+        ),
+        Scenario(
+            "h2-to-h2",
+            "HTTP/2 on both sides, small, 8 connections of 32 streams",
+            8,
+            streams=32,
+            to_http2=True,
         ),
     )
 }

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable
 
@@ -27,6 +28,8 @@ def listening(address: str, port: int) -> bool:
 def fault(address: str, port: int, scenario: Scenario) -> str | None:
     """What is wrong with the answer to one request of a scenario; None: nothing."""
     sent = b"0123456789abcdef" * (scenario.up_bytes // 16)
+    if scenario.streams:
+        return fault_over_http2(address, port, scenario, sent)
     chunks = (sent[at : at + 16384] for at in range(0, len(sent), 16384))
     if scenario.tls:
         context = ssl.create_default_context()
@@ -46,6 +49,20 @@ def fault(address: str, port: int, scenario: Scenario) -> str | None:
     finally:
         connection.close()
     return fault_of(scenario, answer.status, body)
+
+
+def fault_over_http2(address: str, port: int, scenario: Scenario, sent: bytes) -> str | None:
+    """The same by curl, which speaks HTTP/2 and says whether the answer came so."""
+    words = ["curl", "--silent", "--insecure", "--max-time", "20", "--write-out", "\n%{http_version} %{http_code}"]
+    words += ["--data-binary", "@-"] if sent else []
+    words.append("--http2" if scenario.tls else "--http2-prior-knowledge")
+    url = f"{'https' if scenario.tls else 'http'}://{address}:{port}{scenario.path}"
+    done = subprocess.run([*words, url], input=sent, capture_output=True, timeout=30, check=False)
+    body, _, line = done.stdout.rpartition(b"\n")
+    version, _, status = line.partition(b" ")
+    if done.returncode or version != b"2":
+        return f"curl: {done.returncode}, HTTP/{version.decode()}"
+    return fault_of(scenario, int(status), body)
 
 
 def fault_of(scenario: Scenario, status: int, body: bytes) -> str | None:

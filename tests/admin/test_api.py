@@ -276,7 +276,7 @@ def test_the_last_usable_one_is_a_conflict_unless_forced(desk):
     assert answer.problem == (
         409,
         "last_usable",
-        "app/a:80 is the last usable backend of app; every request to app would get a 503. Nothing was changed.",
+        "app/a:80 is the last usable backend of app; every request to app would be refused. Nothing was changed.",
         "All the same: --force",
     )
     assert desk.ask("DELETE", A).problem[:2] == (409, "last_usable")

@@ -407,6 +407,8 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     )  # fmt: skip
     lb.frontend.handshaken.succeeded("TLSv1.3", "TLS_AES_256_GCM_SHA384", resumed=True)
     lb.frontend.handshaken.failed(Failure.PLAIN_HTTP)
+    lb.frontend.http2_counts.reset_by_us("CANCEL")
+    lb.frontend.http2_counts.end("ENHANCE_YOUR_CALM")
     told = {one.name.removeprefix(PREFIX) for one in prometheus(text(lb, process)) if one.name.startswith(PREFIX)}
     of_levels = {"level_share", "level_usable"}  # of pools with several alone
     of_agents = {"agent_garbled"}  # of one that has said what is no word
@@ -492,5 +494,27 @@ def test_tls_is_counted_by_what_was_agreed_on_and_certificates_by_when_they_expi
         'twisted_lb_handshakes_open{listener="default"} 0.0',
         'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (RSA)",listener="web"} 2e+09',
         'twisted_lb_certificate_expires_timestamp_seconds{certificate="a.test (ECDSA)",listener="web"} 1e+09',
+    ):
+        assert line in lines
+
+
+def test_http2_is_counted_by_its_connections_and_streams_and_what_ended_them(house):
+    lb = house("a:80")
+    counts = lb.frontend.http2_counts
+    counts.connections, counts.connections_total, counts.streams, counts.streams_total = 2, 5, 3, 70
+    for code in ("CANCEL", "CANCEL", "0xabcdef", "0x12"):
+        counts.reset_by_client(code)
+    counts.reset_by_us("PROTOCOL_ERROR")
+    counts.end("ENHANCE_YOUR_CALM")
+    lines = text(lb).splitlines()
+    for line in (
+        'twisted_lb_http2_connections{listener="default"} 2.0',
+        'twisted_lb_http2_connections_total{listener="default"} 5.0',
+        'twisted_lb_http2_streams{listener="default"} 3.0',
+        'twisted_lb_http2_streams_total{listener="default"} 70.0',
+        'twisted_lb_http2_resets_total{by="client",code="CANCEL",listener="default"} 2.0',
+        'twisted_lb_http2_resets_total{by="client",code="other",listener="default"} 2.0',
+        'twisted_lb_http2_resets_total{by="us",code="PROTOCOL_ERROR",listener="default"} 1.0',
+        'twisted_lb_http2_ended_total{code="ENHANCE_YOUR_CALM",listener="default"} 1.0',
     ):
         assert line in lines

@@ -142,6 +142,6 @@ def test_who_gets_nothing_as_it_is_moves_nothing():
 def test_the_last_one_says_what_every_request_would_get():
     of = pool(backend(), backend("app/b2", usable=False), rate=352.6)
     assert consequences(of, of.backends[0]) == [
-        "app/b1 is the last usable backend of app; every request to app would get a 503 (353 a second now)"
+        "app/b1 is the last usable backend of app; every request to app would be refused (353 a second now)"
     ]
-    assert consequences(pool(backend()), backend())[-1].endswith("would get a 503")
+    assert consequences(pool(backend()), backend())[-1].endswith("would be refused")

@@ -34,6 +34,7 @@ KEEPALIVE: dict[str, tuple[Any, Any]] = {
 LISTENER: dict[str, tuple[Any, Any]] = {
     "log": (False, "json"),
     "protocol": ("tcp", "tcp"),
+    "protocols": (["h2"], ["h2", "http/1.1"]),
     **ACCESS,
     **HEADS,
     "trusted_proxies": (["10.0.0.1"], ["10.0.0.2"]),

@@ -325,6 +325,17 @@ def test_an_ejected_primary_is_tried_while_backups_serve_and_is_left_to_when_it_
     assert [one.in_use for one in told if isinstance(one, LevelsShifted)] == ["the backups", "level 0"]
 
 
+def test_an_ejected_backup_is_tried_when_it_is_needed_and_not_while_primaries_serve():
+    pool, _ = leveled(a=0, s="backup", checked=False)
+    down(pool, "a")
+    pool.settle(claim(pool, 1.0), Outcome.REFUSED, 1.0)
+    up(pool, "a", now=1.5)
+    assert set(run(pool, 10, now=3.0)) == {"a"}, "its trial is due, and a primary has everything"
+    down(pool, "a", now=4.0)
+    trial = claim(pool, 4.5)
+    assert (trial.backend.name, trial.trial) == ("s", True)
+
+
 @pytest.mark.parametrize("spill", [False, True], ids=["waits", "spills"])
 @pytest.mark.parametrize("policy", ["ring", "maglev"])
 @pytest.mark.parametrize("how", ["added", "ready again"])

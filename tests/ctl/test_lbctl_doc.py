@@ -36,7 +36,7 @@ def told(lbctl, api):
         return {"backends": [b3 | {"in_flight": requests + tunnels, "tunnels": tunnels}]}
 
     lines = ["+ app/b5", "~ pools.api.queue.no_backend_s", "- static/s3 (leaving: 3 requests)"]
-    why = "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now)"
+    why = "app/b4 is the last usable backend of app; every request to app would be refused (353 a second now)"
     served = status()
     served["listeners"][0]["certificates"] = [
         certificate("www.example.com", "example.com", days=80.5),

@@ -164,7 +164,7 @@ def test_several_in_a_pipe_end_with_how_many(several):
 LAST = Problem(
     409,
     "last_usable",
-    "app/b4 is the last usable backend of app; every request to app would get a 503 (353 a second now).",
+    "app/b4 is the last usable backend of app; every request to app would be refused (353 a second now).",
     hint="--force",
 )
 
@@ -174,7 +174,7 @@ def test_the_last_usable_backend_is_refused(api, lbctl):
     assert lbctl("drain", "app/b4") == 1
     assert lbctl.err == (
         "lbctl: refused: app/b4 is the last usable backend of app; every request to app\n"
-        "       would get a 503 (353 a second now). Nothing was changed.\n"
+        "       would be refused (353 a second now). Nothing was changed.\n"
         "       All the same: --force\n"
     )
     assert lbctl.out == ""
@@ -190,8 +190,8 @@ def test_a_whole_pool_is_refused_before_its_first_backend_is_touched(api, lbctl)
     assert lbctl("drain", "app/*") == 1
     assert lbctl.err == (
         "lbctl: refused: app/b1, app/b2, app/b3, app/b4 are the last usable backends of\n"
-        "       app; every request to app would get a 503 (353 a second now). Nothing was\n"
-        "       changed.\n"
+        "       app; every request to app would be refused (353 a second now). Nothing\n"
+        "       was changed.\n"
         "       All the same: --force\n"
     )
     assert [method for method, *_ in api.asked] == ["GET"]

@@ -149,7 +149,9 @@ class Agreeing:
                 if one.member is not None:
                     since, state = _at(histories[one.member], one.at)
                     late = one.dialled is not None or one.when > since + ON_ITS_WAY_S
-                    if late and state is not None and state[0]:
+                    # Of a check that ends at the same moment the FIN may be behind what it has led to.
+                    at_once = any(at >= one.at and when == one.when for at, when, _ in histories[one.member])
+                    if late and not at_once and state is not None and state[0]:
                         self._judge_asked(name, one.backend, one.at, *state)
         changes = self._town.changes
         for change, later in pairwise(changes):

@@ -83,7 +83,8 @@ class Conversation:
             attempts, record = self._oracle.backends.attempts.get(name), self._oracle.records.get(name)
             told = self._told_at(len(spans))
             by = begun(attempts).at if attempts else record.at if record else told.at if told else self._oracle.end
-            spans[name] = max(here.at, before), by
+            # What TLS has decrypted at once is on the tape behind what its first bytes have led to.
+            spans[name] = min(max(here.at, before), by), by
             before = record.at if record else before
         return spans
 
@@ -164,7 +165,21 @@ class Conversation:
                 return True
         began = self._tape.entry_of(TOOK, request.begins_at)
         assert began is not None
-        return self._said is not None and self._said.at < began.at  # it crossed our close
+        if self._said is None:
+            return False
+        return self._said.at < began.at or self._was_idle_for_long(index, began)  # it crossed our close
+
+    def _was_idle_for_long(self, index: int, began: Entry) -> bool:
+        """Whether a connection over TLS was idle, before a request, for as long as it may be: then its close was begun, and what TLS says
+        of that waits for room as all else does.
+        """
+        if self._tape.outgoing.way is None or not index:
+            return False
+        before = self._tape.entry_of(PUT, (self._answers.messages[index - 1].ends_at or 1) - 1)
+        if before is None:
+            return False
+        idle_s = min(one.timeouts.client_idle_s for one in self._town.generations.between(before.at, began.at))
+        return began.when - before.when >= idle_s
 
     def _must_finish(self, request: Message) -> bool:
         """A client that only half-closed is answered where the configuration believes it."""

@@ -75,9 +75,12 @@ class Patience:
             return
         over = tape.first(*ENDS)
         took = [entry for entry in tape.entries if entry.what == TOOK]
-        # What comes when the backend was left is thrown away.
-        last = ([entry for entry in took if over is None or entry.at < over.at] or took)[-1]
+        # What comes when the backend was left is thrown away; over TLS an end is on the tape before what was decrypted together with it.
+        last = ([entry for entry in took if over is None or entry.when <= over.when] or took)[-1]
         until = self._town.clock.seconds() if over is None else over.when
+        record = self._oracle.records.get(name)
+        if record is not None:
+            until = min(until, record.when)  # the FIN may be late: what TLS says before it waits for room
         waited = until - last.when - self._town.process.lost_s(last.when, until)
         most = max(settings.timeouts.response_idle_s for settings in self._oracle.settings(name))
         if waited > most + LATE_S:
@@ -98,6 +101,9 @@ class Patience:
         if answer is not None and answer.head_ends_at is not None:
             over = tape.entry_of(TOOK, answer.head_ends_at - 1)
         until = self._town.clock.seconds() if over is None else over.when
+        record = self._oracle.records.get(name)
+        if record is not None:
+            until = min(until, record.when)  # the FIN may be late: what TLS says before it waits for room
         waited = until - began - self._town.process.lost_s(began, until)
         most = max(settings.timeouts.response_head_s for settings in self._oracle.settings(name))
         if waited > most + LATE_S:

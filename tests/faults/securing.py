@@ -18,8 +18,8 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.arrival import Arrivals
 from twisted_lb.net.dialer import Dialer
 from twisted_lb.net.frontend import Frontend
-from twisted_lb.net.http1 import Http1
 from twisted_lb.net.names import Names
+from twisted_lb.net.protocols import Protocols
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.plan import DEFAULT
 
@@ -114,12 +114,8 @@ class Securing:
 
     def arrivals(self, frontend: Frontend, runtime: Runtime, network: TownNetwork) -> None:
         """Let clients arrive at a frontend."""
-
-        def build(secured: Any = None, agreed: Any = None) -> Http1:
-            return Http1(frontend, b"http" if secured is None else b"https", secured, agreed)
-
         assert runtime.poller is not None
-        made = Arrivals(frontend, runtime.poller, build)
+        made = Arrivals(frontend, runtime.poller, Protocols(frontend))
         network.arriving_tls, network.arriving_proxy = bool(self.clients), bool(self.proxied)
         network.take = lambda sock, peer: made.take(sock, peer, "8080", sock.family)  # type: ignore[arg-type]
 

@@ -8,6 +8,8 @@ from faults.operator import Stop
 from faults.tape import ENDS, HEARD, HEARD_FIN, HEARD_RST, SAID_FIN, SAID_RST, TOOK, Tape
 from faults.timing import LONG_S
 
+from twisted_lb.net.client_connection import LINGER_S
+
 if TYPE_CHECKING:
     from faults.oracle import Oracle
 
@@ -94,7 +96,9 @@ class Stopping:
         left = end is not None and end.what in HEARD
         if not left and until < min(began.when + GRACE_S, ended.when):
             self.complain(f"{tape} was idle, and left open for {until - began.when} s of a stop")
-        if until > began.when + GRACE_S + LATE_S + self._lost_s(began.when, until):
+        # What TLS says at a close waits for room as all else does, and for so long.
+        room_s = 0.0 if tape.outgoing.way is None else LINGER_S
+        if until > began.when + GRACE_S + LATE_S + room_s + self._lost_s(began.when, until):
             self.complain(f"{tape} was idle, and left open for {until - began.when} s of a stop")
 
 

@@ -321,7 +321,7 @@ def test_a_drain_lets_those_in_who_have_not_arrived_and_waits_no_longer_than_for
 
 
 def test_one_that_cannot_be_taken_in_holds_neither_its_place_nor_its_descriptor():
-    def build(secured, agreed=None):
+    def build(secured, agreed=None, *, http2=False):
         raise RuntimeError("a bug")
 
     world = World()

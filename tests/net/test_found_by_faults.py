@@ -214,3 +214,32 @@ def test_a_request_that_comes_in_the_turn_in_which_a_backend_is_back_is_not_refu
     late.connectionLost(Failure(ConnectionDone()))
     balanced.close()
     clock.settle()
+
+
+def unsent(world: World) -> int:
+    """Bytes that the kernel has not taken, for all clients."""
+    return sum(one.transport.unsent for one in world.engine.clients)
+
+
+def test_who_sends_more_though_it_said_that_it_would_not_gets_all_of_its_answer():
+    """What waited for room was sent, and the close behind it, with the rest unread, was a reset that took it away."""
+    world = World()
+    client = world.client()
+    client.send(b"GET /1 HTTP/1.0\r\nHost: a\r\n\r\n")
+    backend = world.backend()
+    assert backend.read()
+    backend.send(b"HTTP/1.1 200 OK\r\nDate: d\r\n\r\n")
+    sent = 0
+    while not unsent(world):
+        backend.send(b"x" * 10_000)
+        sent += 10_000
+    backend.close()
+    world.run()
+    assert unsent(world)
+    client.sock.send(GET % 2)
+    received = b""
+    while piece := client.sock.recv(5000):
+        received += piece
+        world.run()
+    assert received.partition(b"\r\n\r\n")[2] == b"x" * sent
+    world.close()

@@ -1,9 +1,10 @@
 """HTTP/2 with a client: what h2, another implementation, asks of it and hears of it."""
 
 import pytest
-from http2_client import Http2Town
+from http2_client import Http2Town, request
 
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
+from twisted_lb.wire.http2.frames import DATA, END_STREAM, HEADERS
 
 
 def test_a_get_is_answered():
@@ -189,7 +190,7 @@ def test_who_takes_nothing_of_one_answer_loses_that_one():
     client.flush()
     for _ in range(300):
         town.clock.advance(0.5)
-    client.flush()
+        client.flush()
     assert answer.reset == 8
     assert town.balanced.records[0].detail == "it does not take its answer"
 
@@ -294,3 +295,67 @@ def test_rapid_resets_are_the_end():
         client.h2.reset_stream(stream, 8)
     assert client.went[-1][1] == 11
     assert town.frontend.exchanges == 0
+
+
+def test_connections_streams_and_resets_are_counted():
+    town = Http2Town([response(b"a")], [NEVER_ANSWER])
+    client = town.client()
+    client.ask("GET", "/")
+    stream = client.begin("GET", "/never")
+    client.flush()
+    counts = town.frontend.http2_counts
+    assert (counts.connections, counts.connections_total, counts.streams, counts.streams_total) == (1, 1, 1, 2)
+    client.h2.reset_stream(stream, 8)
+    client.flush()
+    assert (counts.streams, counts.resets) == (0, {("client", "CANCEL"): 1})
+    client.scripted.close()
+    town.clock.advance(1.0)
+    assert (counts.connections, counts.connections_total, counts.ended) == (0, 1, {})
+
+
+def data_of(client, stream=1):
+    """The frames of an answer, as (bytes, whether it is the end)."""
+    return [
+        (len(payload), bool(flags & END_STREAM))
+        for kind, flags, number, payload in client.heard
+        if (kind, number) == (DATA, stream)
+    ]
+
+
+def test_an_answer_that_is_here_ends_with_its_last_frame():
+    town = Http2Town([response(b"hello")], [response(b"x" * 40_000)], [response(b"")])
+    client = town.raw()
+    client.send(request(1))
+    client.send(request(3))
+    client.send(request(5))
+    client.take()
+    assert data_of(client) == [(5, True)]
+    assert data_of(client, 3) == [(16_384, False), (16_384, False), (7_232, True)]
+    assert data_of(client, 5) == []
+
+
+def test_the_end_that_comes_later_is_an_empty_frame():
+    town = Http2Town([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", Wait(1.0), b"0\r\n\r\n"])
+    client = town.raw()
+    client.send(request(1))
+    assert data_of(client) == [(5, False)]
+    town.clock.advance(1.0)
+    client.take()
+    assert data_of(client) == [(5, False), (0, True)]
+
+
+def test_trailers_are_the_end_and_no_frame_before_them():
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-T: y\r\n\r\n"
+    town = Http2Town([chunked])
+    client = town.raw()
+    client.send(request(1))
+    assert data_of(client) == [(5, False)]
+    assert [flags & END_STREAM for kind, flags, *_ in client.heard if kind == HEADERS] == [0, END_STREAM]
+
+
+def test_answers_of_one_batch_each_end_with_their_own_frame():
+    town = Http2Town(*([[response(b"%d" % number * 3)] for number in range(4)]))
+    client = town.raw()
+    client.send(*(request(number) for number in (1, 3, 5, 7)))
+    client.take()
+    assert [data_of(client, number) for number in (1, 3, 5, 7)] == [[(3, True)]] * 4

@@ -9,6 +9,7 @@ from http2_house import Http2House
 
 from twisted_lb.core.events import BackendEjected
 from twisted_lb.testing import Wait, response
+from twisted_lb.wire.http2.frames import DATA, END_STREAM, PREFACE
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
@@ -514,3 +515,35 @@ def test_limits_of_requests_at_a_time_stay_exact(build):
     clients[1].close()
     house.clock.settle()
     assert len(backend.requests) == 4
+
+
+def bodies(connection) -> list[tuple[int, bool]]:
+    """The frames of DATA that a backend was sent, as (bytes, whether it is the end)."""
+    received, found, at = connection.received, [], len(PREFACE)
+    while at < len(received):
+        size = int.from_bytes(received[at : at + 3], "big")
+        if received[at + 3] == DATA:
+            found.append((size, bool(received[at + 4] & END_STREAM)))
+        at += 9 + size
+    return found
+
+
+def test_a_request_that_is_here_ends_with_its_last_frame(build):
+    house = build()
+    backend = house.http2("a:80")
+    house.ask(POST)
+    assert bodies(backend.connection) == [(2, True)]
+    large = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n" + b"x" * 40_000
+    house.ask(large)
+    assert bodies(backend.connection)[1:] == [(16_384, False), (16_384, False), (7_232, True)]
+
+
+def test_one_whose_end_comes_later_ends_with_an_empty_frame(build):
+    house = build()
+    backend = house.http2("a:80")
+    client = house.ask(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n")
+    house.clock.settle()
+    assert bodies(backend.connection) == [(2, False)]
+    client.send(b"0\r\n\r\n")
+    house.clock.settle()
+    assert bodies(backend.connection) == [(2, False), (0, True)]

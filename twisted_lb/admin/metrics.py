@@ -470,6 +470,18 @@ def _upstream_connections(measures: Measures, _: ProcessMeasures) -> Series:
             yield (pool.name, one.name, "busy"), float(one.busy_connections)
 
 
+def _resets(measures: Measures, _: ProcessMeasures) -> Series:
+    for one in measures.listeners:
+        for (by, code), count in one.resets:
+            yield (one.name, by, code), float(count)
+
+
+def _http2_ended(measures: Measures, _: ProcessMeasures) -> Series:
+    for one in measures.listeners:
+        for code, count in one.http2_ended:
+            yield (one.name, code), float(count)
+
+
 def _bytes(measures: Measures, _: ProcessMeasures) -> Series:
     for one in measures.listeners:
         for pool, up, down in one.transferred:
@@ -672,6 +684,27 @@ FAMILIES: Final = (
     Family(
         "certificate_expires_timestamp_seconds", "gauge", ("listener", "certificate"),
         "When a certificate, or one of its chain, expires, in seconds of the epoch", _expiries,
+    ),
+    Family(
+        "http2_connections", "gauge", _L, "Connections of clients that speak HTTP/2, of client_connections",
+        _listeners(lambda one: float(one.http2[0])),
+    ),
+    Family(
+        "http2_connections_total", "counter", _L, "Connections of clients that spoke HTTP/2",
+        _listeners(lambda one: float(one.http2[1])),
+    ),
+    Family("http2_streams", "gauge", _L, "Streams of clients that are open: requests over HTTP/2", _listeners(lambda one: float(one.http2[2]))),
+    Family(
+        "http2_streams_total", "counter", _L, "Requests that came over HTTP/2, malformed ones among them",
+        _listeners(lambda one: float(one.http2[3])),
+    ),
+    Family(
+        "http2_resets_total", "counter", ("listener", "by", "code"),
+        "Streams that were reset, by the client or by us, and with which code", _resets,
+    ),
+    Family(
+        "http2_ended_total", "counter", ("listener", "code"),
+        "Connections of HTTP/2 that were ended for what their client did, by the code that it was told", _http2_ended,
     ),
     Family("upstream_connections", "gauge", (*_PB, "kind"), "Connections to backends, idle or busy", _upstream_connections),
     Family(

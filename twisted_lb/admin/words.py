@@ -143,7 +143,7 @@ def consequences(pool: PoolView, gone: BackendView) -> list[str]:
         rate = f" ({pool.rate:.0f} a second now)" if pool.rate else ""
         return [
             *lines,
-            f"{gone.name} is the last usable backend of {pool.name}; every request to {pool.name} would get a 503{rate}",
+            f"{gone.name} is the last usable backend of {pool.name}; every request to {pool.name} would be refused{rate}",
         ]
     lines.append(f"{pool.name} keeps {len(others)} of {len(pool.backends)}")
     weight = sum(one.weight_effective for one in others)

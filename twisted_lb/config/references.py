@@ -46,7 +46,14 @@ def _whole(model: type[Model], *keys: str) -> frozenset[str]:
 # The flat keys, by the objects that they are the short form of. Some are for two.
 FLAT: Mapping[str, frozenset[str]] = {
     "listeners": _whole(
-        ListenerRulesConfig, "protocol", "client_half_close", "error_pages", "acme_webroot", "tls", "tcp_keepalive"
+        ListenerRulesConfig,
+        "protocol",
+        "protocols",
+        "client_half_close",
+        "error_pages",
+        "acme_webroot",
+        "tls",
+        "tcp_keepalive",
     )
     | {"listen"}
     | _keys("timeouts", ClientTimeoutsConfig)

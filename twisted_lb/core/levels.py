@@ -160,7 +160,9 @@ class Levels:
         # Where nobody is there whom panic could use besides, there is none to speak of.
         self.panics = tuple([on and counted[at].willing > counted[at].usable for at, on in enumerate(now.panics)])
         self.sole = next((at for at, share in enumerate(self.shares) if share == 100), -1)
-        self.trial = next((at for at in range(len(counted)) if self._tries(at)), -1)
+        # Behind a level that has everything nobody is tried: whoever stands by there is asked when it is needed.
+        ahead = len(counted) if self.sole < 0 else self.sole
+        self.trial = next((at for at in range(ahead) if self._tries(at)), -1)
 
     def mark(self, now: float, *, even_down: bool) -> None:
         """Have each member know whether its level panics or stands by, as of the last `count`. O(members)."""

@@ -15,6 +15,7 @@ from twisted_lb.core.gate import Gate
 from twisted_lb.core.grpc import OTHER
 from twisted_lb.core.handshake_counts import HandshakeCounts
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
+from twisted_lb.core.http2_counts import Http2Counts
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
@@ -54,7 +55,9 @@ class RouteMeasures:
 class ListenerMeasures:
     """What a listener has: connections open now and since it is there, refusals in the order of `outcome.Refusal`, `transferred`
     bytes of bodies as (pool, up to backends, down to clients). `handshakes` of TLS that were completed, by (version, cipher, whether a
-    session was resumed), and connections that did not arrive by reason, see `HandshakeCounts`; `handshaking` are under way.
+    session was resumed), and connections that did not arrive by reason, see `HandshakeCounts`; `handshaking` are under way. `http2`:
+    connections of HTTP/2 now and since it is there, and streams likewise; `resets` of streams by (who, code), and `http2_ended` by code, see
+    `Http2Counts`.
     """
 
     name: str
@@ -66,6 +69,9 @@ class ListenerMeasures:
     handshakes: tuple[tuple[tuple[str, str, bool], int], ...] = ()
     arrivals_failed: tuple[tuple[str, int], ...] = ()
     handshaking: int = 0
+    http2: tuple[int, int, int, int] = (0, 0, 0, 0)
+    resets: tuple[tuple[tuple[str, str], int], ...] = ()
+    http2_ended: tuple[tuple[str, int], ...] = ()
 
     def merged(self, other: "ListenerMeasures") -> "ListenerMeasures":
         """What two processes have counted."""
@@ -86,6 +92,11 @@ class ListenerMeasures:
                 self.arrivals_failed, other.arrivals_failed, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])
             ),
             handshaking=self.handshaking + other.handshaking,
+            http2=_four(self.http2, other.http2),
+            resets=_merged(self.resets, other.resets, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])),
+            http2_ended=_merged(
+                self.http2_ended, other.http2_ended, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])
+            ),
         )
 
 
@@ -303,7 +314,13 @@ class ProcessMeasures:
 
 
 def listener_measures(
-    name: str, gate: Gate, refusals: Sequence[int], flows: Flows, handshaken: HandshakeCounts, handshaking: int
+    name: str,
+    gate: Gate,
+    refusals: Sequence[int],
+    flows: Flows,
+    handshaken: HandshakeCounts,
+    handshaking: int,
+    http2: Http2Counts,
 ) -> ListenerMeasures:
     """The measures of a listener, of which so many handshakes are under way: O(flows)."""
     every = flows.all
@@ -317,7 +334,15 @@ def listener_measures(
         tuple(handshaken.done.items()),
         tuple(handshaken.failures.items()),
         handshaking,
+        (http2.connections, http2.connections_total, http2.streams, http2.streams_total),
+        tuple(http2.resets.items()),
+        tuple(http2.ended.items()),
     )
+
+
+def _four(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """The sums, place by place."""
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
 def errors_in(requests: Sequence[int]) -> int:

@@ -121,7 +121,7 @@ def refuse_whole_pools(status: Answer, meant: Sequence[Answer]) -> None:
             raise Failure(
                 Status.REFUSED,
                 f"refused: {_last_ones(sorted(usable))} of {name}; every request to {name} "
-                f"would get a 503{rate}. Nothing was changed.",
+                f"would be refused{rate}. Nothing was changed.",
                 "All the same: --force",
             )
 

@@ -3,6 +3,7 @@
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.agreed import Agreed
+from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.proxy_protocol import LOCAL_V2, UNKNOWN_V1
@@ -61,6 +62,9 @@ class ClientSide:
         """End the response incomplete, so that the client sees that it is cut short."""
         raise NotImplementedError
 
+    def check_switch(self, head: ResponseHead) -> None:
+        """BadMessage if a backend's 101 is not what the client side has asked for, beyond what its client has."""
+
     def release(self) -> Leg:
         """Give the connection to a tunnel, after a 101 was sent by `inform`: bytes are just bytes from here on."""
         raise NotImplementedError
@@ -74,6 +78,11 @@ class ClientSide:
     def take_kept(self) -> Upstream | None:
         """Take back the connection that was kept; None when there is none, or it is closed."""
         return None
+
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """The client has gone, and the backend may be at work on what it has asked, for as long as `abandoned` is not over. Nobody is
+        interested where a connection has one request at a time.
+        """
 
     def proxy_header(self, version: int) -> bytes:
         """A header of the PROXY protocol, of this version, that says who is connected to us."""

@@ -517,9 +517,9 @@ class Cluster(Keeper):
         """Whether the request on a connection holds its place at the backend when nobody waits for it any more: it is there as a whole."""
         return self.pool.settings.abandoned_s > 0 and upstream.backend.limit > 0 and upstream.sent_all
 
-    def leave_behind(self, upstream: Upstream, attempt: AttemptRecord) -> None:
+    def leave_behind(self, upstream: Upstream, attempt: AttemptRecord) -> Abandoned:
         """The client of an attempt has gone, and its backend may be at work on it: its place is held until that is over."""
-        self._leave_behind(upstream, attempt)
+        return self._leave_behind(upstream, attempt)
 
     def leave_at_work(self, upstream: Upstream) -> bool:
         """See Keeper. Its place is held until that is over, whatever the attempt has ended in; False where no place is held, or that
@@ -532,11 +532,12 @@ class Cluster(Keeper):
         self._leave_behind(upstream, None)
         return True
 
-    def _leave_behind(self, upstream: Upstream, attempt: AttemptRecord | None) -> None:
+    def _leave_behind(self, upstream: Upstream, attempt: AttemptRecord | None) -> Abandoned:
         due = self.clock.now + self.pool.settings.abandoned_s
         one = Abandoned(upstream, due, self._abandoned_ended)
         self.abandoned[one] = attempt
         one.begin()
+        return one
 
     def _abandoned_ended(self, one: Abandoned) -> None:
         attempt = self.abandoned.pop(one)

@@ -586,7 +586,7 @@ class Exchange(Hedgeable):
         if isinstance(way, Upstream):
             if outcome is Outcome.CLIENT_GONE and attempt is not None and self._cluster.holds(way):
                 self.attempts.left(attempt, outcome, self._clock.now, detail)
-                self._cluster.leave_behind(way, attempt)
+                self.client.left_behind(self._cluster.leave_behind(way, attempt))
             else:
                 way.abandon()
         elif way is not None:
@@ -1155,6 +1155,7 @@ class Exchange(Hedgeable):
         upstream = self._upstream
         if upstream is None or not to or not all(token in offered for token in to):
             raise BadMessage(502, "a switch of protocols that nobody asked for")
+        self.client.check_switch(head)
         self.started = True
         self.status = head.status
         self.responded_at = self._clock.now

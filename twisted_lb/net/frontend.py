@@ -7,10 +7,12 @@ from twisted_lb.core.backend import Backend
 from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import SPARE_AFTER_S, Gate, spare_first
 from twisted_lb.core.handshake_counts import HandshakeCounts
+from twisted_lb.core.http2_counts import Http2Counts
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import TARGET_BYTES, WORD_BYTES, Note, Notes
 from twisted_lb.core.outcome import Outcome, Refusal, Reply, refusal_of
 from twisted_lb.core.record import Observers, Record
+from twisted_lb.core.suppression import Suppression
 from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.handshakes import Handshakes
 from twisted_lb.net.local_reply import (
@@ -41,6 +43,8 @@ from twisted_lb.wire.response import ResponseHead
 _LOOK_S: Final = 0.1
 # So much of a host is said in a log: the longest name (RFC 1035 2.3.4).
 _LONGEST_HOST: Final = 253
+# What many clients do alike is said so often, at most.
+_SAID_EVERY_S: Final = 1.0
 # The places of refusals in what is counted.
 REASONS: Final = tuple(Refusal)
 # Why clients are cut at the end of a stop.
@@ -127,12 +131,14 @@ class Frontend:
         # Which versions of HTTP its clients may speak.
         self.http1: bool = True
         self.http2: bool = False
+        self.http2_counts: Final = Http2Counts()
         self.sessions: SessionTable | None = None
         # Whether connections have come of which more is known than where they come from: over TLS, or told by a PROXY header.
         self.agreeing: bool = False
         self.handshakes: Final = Handshakes(runtime.hellos, runtime.later)
         self.handshaken: Final = HandshakeCounts()
         self.draining: bool = False
+        self.said: Final = Suppression(_SAID_EVERY_S)
         # An ordered set: at a drain, and at its end, whoever came first hears first.
         self.clients: dict[FrontendClient, None] = {}
         self.exchanges: int = 0

@@ -557,9 +557,12 @@ class Http1(ClientSide, Receiver, Speaker):
             self._refuse_with(reply, heading=exchange.head.method == b"HEAD")
 
     def _close(self) -> None:
-        """Lingering close: everything was said. Half-close and listen on for a moment, unless no more can come."""
-        reader = self._reader
+        """Lingering close: everything was said. Half-close and listen on for a moment, unless no more can come: of a client that says so
+        and sends more all the same, a reset would take away what it has not taken yet.
+        """
+        reader, transport = self._reader, self._connection.transport
         last = self._state is _ANSWERING and self._asked_to_close and not reader.buffer
+        last = last and transport is not None and transport.flushed
         self._exchange = None
         reader.buffer = b""
         self._state = _LINGERING

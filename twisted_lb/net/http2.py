@@ -2,6 +2,7 @@
 
 # Over 350 lines: frames are `wire/http2/`, a stream `http2_stream.py`; what is left is one state machine.
 
+from base64 import b64encode
 from collections import deque
 from typing import Final
 
@@ -11,8 +12,11 @@ from twisted.python.failure import Failure
 
 from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.glitches import Glitches
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note
 from twisted_lb.core.outcome import Refusal, refusal_of
+from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.client_connection import LAST_REQUEST_S, ClientConnection, Speaker
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
@@ -30,6 +34,7 @@ from twisted_lb.wire.http2.errors import (
     ENHANCE_YOUR_CALM,
     FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR,
+    INTERNAL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
@@ -38,6 +43,9 @@ from twisted_lb.wire.http2.errors import (
     error_name,
 )
 from twisted_lb.wire.http2.frames import (
+    DATA,
+    ENABLE_CONNECT_PROTOCOL,
+    END_STREAM,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
@@ -48,6 +56,7 @@ from twisted_lb.wire.http2.frames import (
     WINDOW_MOST,
     FrameReader,
     FrameReceiver,
+    frame_head,
     goaway,
     headers_frames,
     ping,
@@ -70,11 +79,18 @@ _CONNECTION_WINDOW_BYTES: Final = 1048576
 _FLUSH_BYTES: Final = 65536
 _JOINED_BYTES: Final = 16384
 _PIECES_MOST: Final = 1000
-# Glitches: what costs us and brings nothing. A reset costs two, a request that ends well earns one (rapid reset, MadeYouReset);
-# above so many it is over.
-_GLITCHES_MOST: Final = 400
 # Streams that we have reset, and of which frames may still be on their way.
 _RESET_KNOWN: Final = 256
+# Fairness: so many requests are taken of one client at a time; then others have their turn.
+_MOST_AT_ONCE: Final = 128
+# What a client that takes nothing can have us hold, beside what has made its connection full: heads of answers, and what is said to
+# its frames. Above that it is not read from.
+_BEHIND_BYTES: Final = 65536
+# A client that is silent for as long as it may be between requests, and has streams, is asked whether it is still there: so often, and
+# each time it has so long to say anything.
+_PINGS_MOST: Final = 3
+_PING_S: Final = 10.0
+_PING: Final = b"alive? \0"
 
 
 @mypyc_attr(free_list_len=1)
@@ -82,9 +98,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     """HTTP/2 on one connection of a client."""
 
     __slots__ = (
-        "_agreed", "_begun", "_connection", "_decoder", "_drained", "_drained_due", "_flushing", "_found", "_frontend", "_glitches",
-        "_initial_window", "_kept", "_last", "_last_call", "_lead", "_leaving", "_line", "_out", "_out_bytes", "_over", "_reader", "_requests", "_reset",
-        "_room", "_scheme", "_secured", "_sent", "_streams", "_uncredited", "_window", "requests",
+        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
+        "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_gone_out", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
+        "_last_call", "_lead", "_leaving", "_left_behind", "_line", "_opened", "_out", "_out_bytes", "_over", "_read_ended", "_reader",
+        "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_streams", "_unanswered", "_uncredited", "_window", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -109,8 +126,20 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._over: bool = False
         self._last_call: Final = Deadline(self._left)
         self._leaving: int = 0  # GOAWAYs that were sent: one says that others will follow
-        self._glitches: int = 0
+        self._glitches: Final = Glitches()
         self._begun: list[Http2Stream] = []  # with this batch
+        self._gathering: list[Http2Stream] = []  # with small pieces of a body that have come with it
+        self._opened: int = 0  # with it, streams
+        self._left_behind: list[Abandoned] = []  # what streams that are over have left to do
+        self._deaf: bool = False  # nothing is read for now
+        self._read_ended: bool = False
+        self._acknowledged: bool = False  # the client goes by what we have said of ourselves
+        # Whether the client is still there: when it said something last, and how often it was asked since.
+        self._heard_at: float = frontend.clock.now
+        self._asked: int = 0
+        self._asked_at: float = NEVER
+        self._unanswered: int = 0
+        self._head_due: float = NEVER  # by when the head that has begun is to be here
         self._lead: Lead | None = None
         self._found: Found | None = None
         # Flow control.
@@ -125,14 +154,19 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._sent: int = 0
         # What leaves at the end of the batch.
         self._out: list[bytes] = []
+        self._gone_out: int = 0  # how many pieces have left before those
         self._out_bytes: int = 0
         self._flushing: bool = False
+        self._behind: int = 0  # what was sent since the client takes nothing
 
     # Bytes in.
 
     def makeConnection(self, transport: StreamTransport) -> None:
         """A client connected."""
         connection = self._connection
+        counts = self._frontend.http2_counts
+        counts.connections += 1
+        counts.connections_total += 1
         certificate = b"" if self._secured is None else self._secured.certificate
         admitted = connection.open(transport, self._scheme, self, certificate)
         settings = {
@@ -141,40 +175,102 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             MAX_HEADER_LIST_SIZE: connection.rules.limits.head_bytes,
             NO_RFC7540_PRIORITIES: 1,
         }
+        if self._frontend.table.websockets:
+            settings[ENABLE_CONNECT_PROTOCOL] = 1
         self.send(settings_frame(settings), window_update(0, _CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
         if not admitted:
-            self._frontend.refuse(
-                Refusal.RATE_LIMITED, "too many connections of one client", Claim(connection.client.name)
-            )
-            self._go_away(ENHANCE_YOUR_CALM, "too many connections of one client")
+            detail = "too many connections of one client"
+            self._frontend.refuse(Refusal.RATE_LIMITED, detail, Claim(connection.client.name))
+            self._stop()
+            self.send(goaway(0, ENHANCE_YOUR_CALM, detail.encode("ascii")), b"")
+            self._flush()
+            connection.linger(half_close=False)
+        elif self._frontend.draining:
+            self._leave()
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the client."""
         if self._over:
             return
+        self._heard_at = self._connection.clock.now
+        self._opened = 0
         try:
             self._reader.feed(data, self)
         except Http2Error as error:
             self._go_away(error.code, error.reason)
+        self._have_read(len(data))
+
+    def _have_read(self, size: int) -> None:
+        """A batch was read. Now that what has come of their bodies is here requests begin, so that a short one leaves together with its head."""
+        gathering = self._gathering
+        if gathering:
+            self._gathering = []
+            for stream in gathering:
+                stream.pass_on()
         begun = self._begun
         if begun:
-            # Now that what has come of their bodies is here, so that a short one leaves together with its head.
             self._begun = []
             for stream in begun:
                 if stream.exchange is not None:
                     stream.exchange.begin()
         if not self._over:
-            self._wait()
+            self._wait(size)
 
-    def _wait(self) -> None:
-        """Set the deadline of what the connection is at."""
+    def _wait(self, size: int) -> None:
+        """See to the deadlines of what is here in part: a head has `head_s` from its first byte, as in HTTP/1.1 (slowloris)."""
+        reader, connection = self._reader, self._connection
+        if reader.in_head:
+            if self._head_due == NEVER:
+                head_s = connection.rules.head_s
+                self._head_due = connection.clock.now + head_s
+                if not connection.full:
+                    connection.arm(head_s)
+            return
+        if self._head_due != NEVER:
+            self._head_due = NEVER
+            self._await_client()
+        if reader.held:
+            stream = self._streams.get(reader.in_data)
+            if stream is not None:
+                stream.extend_deadline(min(size, reader.held))
+
+    def _await_client(self) -> None:
+        """Set the deadline of what is waited for from the client."""
         connection = self._connection
         if connection.full:
             return
-        if self._reader.in_block:
-            connection.arm_sooner(connection.rules.head_s)
+        if self._head_due != NEVER:
+            connection.arm(max(self._head_due - connection.clock.now, 0.0))
         elif self._streams:
-            connection.disarm()
+            connection.arm(connection.rules.idle_s)
+        else:
+            connection.await_request()
+
+    def _stop_reading(self) -> None:
+        """Read nothing for now, also of what is here."""
+        transport = self._connection.transport
+        if not self._deaf and transport is not None:
+            self._deaf = True
+            self._reader.hold()
+            transport.pauseProducing()
+
+    def _go_on(self) -> None:
+        """All others had their turn: read on, unless the client has to take something first."""
+        if self._deaf and not self._over and self._behind <= _BEHIND_BYTES:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        self._deaf = False
+        self._opened = 0
+        transport = self._connection.transport
+        if transport is not None:
+            transport.resumeProducing()
+        held = self._reader.held
+        try:
+            self._reader.go_on(self)
+        except Http2Error as error:
+            self._go_away(error.code, error.reason)
+        self._have_read(held)
 
     # Field blocks.
 
@@ -191,31 +287,54 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             raise Http2Error(PROTOCOL_ERROR, "stream with an even number")
         self._last = stream
         if self._leaving > 1:
+            self._glitch(1, "streams behind a GOAWAY")
             self._refuse_stream(stream, REFUSED_STREAM)
             return
-        if len(self._streams) >= _STREAMS_MOST:
+        if len(self._streams) + len(self._left_behind) >= _STREAMS_MOST and not self._has_room():
             self._glitch(1, "more streams than it may have")
             self._refuse_stream(stream, REFUSED_STREAM)
             return
+        self._opened += 1
+        if self._opened == _MOST_AT_ONCE:
+            self._stop_reading()
+            self._frontend.runtime.soon(self._go_on)
         rules = self._frontend.client_rules
         connection = self._connection
         if rules is not connection.rules:
             connection.go_by(rules)
         self.requests += 1
-        if not self._streams:
-            connection.begin_request()
+        counts = self._frontend.http2_counts
+        counts.streams += 1
+        counts.streams_total += 1
         opened = Http2Stream(self, self._frontend, connection, stream, self._initial_window)
         opened.first_of_its_connection = self.requests == 1
         self._streams[stream] = opened
         try:
             _check(excess)
             head = self._requests.read(entries, self._decoder.path, limits, ended=ended)
+            if self._requests.protocol:
+                head = self._connecting(opened, head)
         except BadMessage as bad:
             self._refuse(opened, bad, ended=ended)
             return
         self._begin(opened, head, ended=ended)
         if not connection.lasts(self.requests):
             self._leave()
+
+    def _connecting(self, stream: Http2Stream, head: RequestHead) -> RequestHead:
+        """The request of an extended CONNECT (RFC 8441): a GET that offers WebSocket, with a key of our own."""
+        stream.key = b64encode(bytes.fromhex(self._frontend.runtime.new_id().decode("ascii")))
+        lines = head.lines + b"sec-websocket-key: " + stream.key + b"\r\n"
+        return RequestHead(head.method, head.target, head.fields, lines)
+
+    def _has_room(self) -> bool:
+        """Whether another stream may run: what was abandoned counts for as long as its backend may be at work on it (rapid reset)."""
+        self._left_behind = [one for one in self._left_behind if not one.over]
+        return len(self._streams) + len(self._left_behind) < _STREAMS_MOST
+
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """See StreamOwner."""
+        self._left_behind.append(abandoned)
 
     def _begin(self, stream: Http2Stream, head: RequestHead, *, ended: bool) -> None:
         """Begin the exchange of a request, or answer it."""
@@ -239,6 +358,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         lead, client = self._lead, connection.client
         if lead is None or head.fields is not lead.fields or route is not lead.route or client is not lead.client:
             lead = self._lead = frontend.lead(head.fields, client, route)
+        if stream.key and not lead.upgrade:
+            detail = "its route lets nobody switch to WebSocket (upgrades)"
+            self._answer(stream, head, frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, self._claim(head), route))
+            return
         if connection.shared and not self._admits(stream, lead.client_name()):
             detail = "too many requests of one client at a time"
             self._answer(stream, head, frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
@@ -312,7 +435,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         stream.open(claim.agreed, -1, ended=ended)
         if bad.status == 400:
             stream.give_up(PROTOCOL_ERROR)
-            self._glitch(2, bad.reason)
         else:
             stream.reply(reply, heading=False)
 
@@ -332,7 +454,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             trailers = read_trailers(entries, self._connection.rules.limits)
         except BadMessage as bad:
             stream.fault(BadMessage(400, bad.reason))
-            self._glitch(2, bad.reason)
             return
         stream.end_request(trailers)
 
@@ -361,7 +482,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known.receive_data(data, size, ended=ended)
         if known.overdrawn and not known.over:
             known.cut(FLOW_CONTROL_ERROR, "it sends more than its window takes")
-            self._glitch(2, "more than the window of a stream takes")
 
     def reset_received(self, stream: int, code: int) -> None:
         """See FrameReceiver."""
@@ -370,35 +490,52 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known = self._streams.get(stream)
         if known is not None:
             known.client_left("" if code == CANCEL else f"it was reset with {error_name(code)}")
+        self._frontend.http2_counts.reset_by_client(error_name(code))
         self._glitch(2, "more resets than requests")
 
     def settings_received(self, settings: list[tuple[int, int]]) -> None:
         """See FrameReceiver."""
-        self._glitch(1, "more settings than requests")
+        self._glitch(1 + (len(settings) >> 3), "more settings than requests")
+        window = -1
         for name, value in settings:
             if name == INITIAL_WINDOW_SIZE:
-                more = value - self._initial_window
-                self._initial_window = value
-                for stream in list(self._streams.values()):
-                    stream.window += more
-                    if stream.window > WINDOW_MOST:
-                        raise Http2Error(FLOW_CONTROL_ERROR, "window of a stream that is too large")
-                    if more > 0:
-                        self.line_up(stream)
+                window = value  # the last one counts: all of a frame are one change
+        if window >= 0:
+            self._resize_windows(window)
         self.send(SETTINGS_ACK, b"")
         self._take_turns()
 
+    def _resize_windows(self, size: int) -> None:
+        more = size - self._initial_window
+        self._initial_window = size
+        for stream in list(self._streams.values()):
+            stream.window += more
+            if stream.window > WINDOW_MOST:
+                raise Http2Error(FLOW_CONTROL_ERROR, "window of a stream that is too large")
+            if more > 0:
+                self.line_up(stream)
+
     def settings_acknowledged(self) -> None:
         """See FrameReceiver. There is nothing that holds only from then on."""
+        if self._acknowledged:
+            self._glitch(1, "more acknowledgements than settings")
+        self._acknowledged = True
 
     def ping_received(self, payload: bytes, *, ack: bool) -> None:
         """See FrameReceiver."""
-        self._glitch(1, "more pings than requests")
         if not ack:
+            # A client that measures round trips does so because something came (gRPC's BDP).
+            self._glitch_unless_paid(1, "more pings than requests")
             self.send(ping(payload, ack=True), b"")
+        elif self._unanswered:
+            self._unanswered -= 1
+        else:
+            self._glitch(1, "answers to pings that nobody sent")
 
     def goaway_received(self, last: int, code: int, reason: bytes) -> None:
         """See FrameReceiver: the client opens no more streams, and we open none."""
+        if self._leaving:
+            self._glitch(1, "more than one GOAWAY")
         self._leave()
 
     def window_opened(self, stream: int, more: int) -> None:
@@ -407,6 +544,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             self._window += more
             if self._window > WINDOW_MOST:
                 raise Http2Error(FLOW_CONTROL_ERROR, "window of the connection that is too large")
+            self._glitch_unless_paid(1, "more windows than answers")
             self._take_turns()
             return
         known = self._streams.get(stream)
@@ -418,8 +556,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known.window += more
         if not more or known.window > WINDOW_MOST:
             known.cut(PROTOCOL_ERROR if not more else FLOW_CONTROL_ERROR, "it breaks its window")
-            self._glitch(2, "windows that are broken")
             return
+        self._glitch_unless_paid(1, "more windows than answers")
         self.line_up(known)
         self._take_turns()
 
@@ -439,9 +577,17 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._glitch(1, "more unknown frames than requests")
 
     def _glitch(self, cost: int, why: str) -> None:
-        self._glitches += cost
-        if self._glitches > _GLITCHES_MOST:
+        """It costs us and brings nothing: too much of that is the end."""
+        if self._glitches.note(cost, why, self._connection.clock.now):
             raise Http2Error(ENHANCE_YOUR_CALM, why)
+
+    def _glitch_unless_paid(self, cost: int, why: str) -> None:
+        if self._glitches.note_unless_paid(cost, why, self._connection.clock.now):
+            raise Http2Error(ENHANCE_YOUR_CALM, why)
+
+    def _calm_down(self) -> None:
+        """The budget of glitches was spent by streams that had to be reset."""
+        self._go_away(ENHANCE_YOUR_CALM, self._glitches.why)
 
     # Of the streams.
 
@@ -459,7 +605,18 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             return 0
         self._window -= size
         self._sent += size
+        # Clients open windows by what they have got, some for each piece that they read.
+        self._glitches.paid += 2 + (size >> 10)
         return size
+
+    def dribbled(self) -> None:
+        """See StreamOwner: for what was taken out of the window nothing is paid (data dribble, CVE-2019-9511)."""
+        if self._glitches.note_unless_paid(3, "windows that are opened by little", self._connection.clock.now):
+            self._frontend.runtime.soon(self._calm_down)
+
+    def gather(self, stream: Http2Stream) -> None:
+        """See StreamOwner."""
+        self._gathering.append(stream)
 
     def line_up(self, stream: Http2Stream) -> None:
         """See StreamOwner."""
@@ -497,8 +654,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             if not self._connection.full:
                 stream.tell_drained()
 
-    def reset(self, stream: Http2Stream, code: int) -> None:
+    def reset(self, stream: Http2Stream, code: int, *, blamed: bool = True) -> None:
         """See StreamOwner."""
+        if blamed and code not in (NO_ERROR, INTERNAL_ERROR):
+            # It is the client that has made us do it (MadeYouReset).
+            why = f"streams that had to be reset ({error_name(code)})"
+            if self._glitches.note(2, why, self._connection.clock.now):
+                self._frontend.runtime.soon(self._calm_down)
         self._refuse_stream(stream.number, code)
 
     def _refuse_stream(self, number: int, code: int) -> None:
@@ -506,19 +668,21 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         known[number] = None
         if len(known) > _RESET_KNOWN:
             del known[next(iter(known))]
+        self._frontend.http2_counts.reset_by_us(error_name(code))
         self.send(reset_frame(number, code), b"")
 
     def closed(self, stream: Http2Stream) -> None:
         """See StreamOwner."""
         self._streams.pop(stream.number, None)
-        if stream.finishing and self._glitches:
-            self._glitches -= 1
+        self._frontend.http2_counts.streams -= 1
+        if stream.finishing:
+            self._glitches.forgive()
         if self._streams or self._over:
             return
         if self._leaving > 1:
             self._end()
         else:
-            self._connection.await_request()
+            self._await_client()
 
     # Frames out.
 
@@ -527,6 +691,20 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         frames = headers_frames(number, block, ended=ended)
         for at in range(0, len(frames), 2):
             self.send(frames[at], frames[at + 1])
+
+    def send_data(self, number: int, payload: bytes, flags: int) -> int:
+        """See StreamOwner."""
+        mark = self._gone_out + len(self._out)
+        self.send(frame_head(len(payload), DATA, flags, number), payload)
+        return mark
+
+    def end_data(self, number: int, mark: int, size: int) -> bool:
+        """See StreamOwner."""
+        at = mark - self._gone_out
+        if at < 0:
+            return False
+        self._out[at] = frame_head(size, DATA, END_STREAM, number)
+        return True
 
     def send(self, head: bytes, payload: bytes) -> None:
         """See StreamOwner."""
@@ -557,6 +735,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         size = self._out_bytes
         self._out = []
         self._out_bytes = 0
+        self._gone_out += len(out)
         transport = self._connection.transport
         if transport is None:
             return
@@ -564,6 +743,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             transport.write_pieces(out)
         else:
             transport.write(b"".join(out))
+        if self._connection.full and not self._over:
+            self._behind += size
+            if self._behind > _BEHIND_BYTES:
+                self._stop_reading()
 
     # Flow control of the connection.
 
@@ -577,14 +760,15 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """The client has taken enough of what was written."""
         connection = self._connection
         connection.full = False
-        connection.disarm()
-        if not self._streams:
-            connection.await_request()
-        self._wait()
+        self._behind = 0
+        self._heard_at = connection.clock.now
+        self._await_client()
         self._take_turns()
         for stream in list(self._streams.values()):
             if not connection.full:
                 stream.tell_drained()
+        if self._deaf:
+            self._go_on()
 
     def stopProducing(self) -> None:
         """Twisted says that the connection is lost; `connectionLost` follows."""
@@ -618,22 +802,41 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """The client has broken the protocol, or costs more than it brings: it is told why, and that is the end."""
         if self._over:
             return
-        _log.debug(
-            "HTTP/2 with {client} ends: {code}, {reason}",
-            client=self._connection.client.name,
-            code=error_name(code),
-            reason=reason,
-        )
+        self._say(code, reason)
         self._stop()
         self.send(goaway(self._last, code, reason.encode("ascii", "replace")), b"")
         self._flush()
         self._drop("" if code == NO_ERROR else f"{error_name(code)}: {reason}")
         self._connection.linger(half_close=True)
 
+    def _say(self, code: int, reason: str) -> None:
+        """Log why it ends. What looks like abuse is said to operators, one of a kind a second: whoever likes may bring about a flood."""
+        address, name = self._connection.client.name, error_name(code)
+        if code != NO_ERROR:
+            self._frontend.http2_counts.end(name)
+        if code != ENHANCE_YOUR_CALM:
+            _log.debug("HTTP/2 with {client} ends: {code}, {reason}", client=address, code=name, reason=reason)
+            return
+        frontend = self._frontend
+        left_out = frontend.said.note(reason, None, frontend.clock.now)
+        if left_out is not None:
+            _log.warn(
+                "HTTP/2 with {client} ends, listener {listener}: {code}, {reason}{more}",
+                client=address,
+                listener=frontend.name,
+                code=name,
+                reason=reason,
+                more=f" (and {left_out} more before)" if left_out else "",
+            )
+
     def _stop(self) -> None:
         self._over = True
         self._reader.stop()
         self._last_call.end()
+        transport = self._connection.transport
+        if self._deaf and transport is not None:
+            self._deaf = False
+            transport.resumeProducing()  # what still comes is thrown away
 
     def _drop(self, detail: str = "") -> None:
         """All that runs is given up: the client is gone, or takes nothing more."""
@@ -643,18 +846,51 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def timed_out(self) -> None:
         """See Speaker."""
         connection = self._connection
-        if connection.full:
+        if self._over:
+            connection.abort()
+        elif connection.full:
             if not connection.keeps_up():
                 self._stop()
                 self._drop("it does not take its answer")
                 connection.abort()
-        elif self._reader.in_block:
-            self._go_away(PROTOCOL_ERROR, "no complete head in time")
+        elif self._head_due != NEVER:
+            left_s = self._head_due - connection.clock.now
+            if left_s > 0:
+                connection.arm(left_s)
+            else:
+                self._go_away(PROTOCOL_ERROR, "no complete head in time")
+        elif self._streams:
+            self._look_for_client()
         else:
             self._go_away(NO_ERROR, "nothing was asked for")
 
+    def _look_for_client(self) -> None:
+        """A client that says nothing while streams run is asked whether it is still there, by pings; one that only listens (event streams,
+        downloads) answers them, and one that is gone takes its streams along.
+        """
+        connection = self._connection
+        idle_s = connection.rules.idle_s
+        silent_s = connection.clock.now - self._heard_at
+        if self._read_ended or silent_s < idle_s:
+            self._asked = 0
+            connection.arm(idle_s if self._read_ended else idle_s - silent_s)
+            return
+        if self._heard_at >= self._asked_at:
+            self._asked = 0  # it has said something since
+        if self._asked >= _PINGS_MOST:
+            self._stop()
+            self._drop("it does not answer to pings")
+            connection.abort()
+            return
+        self._asked += 1
+        self._asked_at = connection.clock.now
+        self._unanswered += 1
+        self.send(ping(_PING), b"")
+        connection.arm(_PING_S)
+
     def readConnectionLost(self) -> None:
         """The client closed its side: it has left, unless the configuration says that it still listens."""
+        self._read_ended = True
         if self._over:
             self._connection.linger(half_close=False)
         elif self._streams and self._connection.rules.finish_half_closed:
@@ -671,8 +907,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def connectionLost(self, reason: Failure) -> None:
         """The connection is gone."""
         self._stop()
-        self._out = []
         self._drop()
+        self._out = []
+        self._frontend.http2_counts.connections -= 1
         self._connection.lost()
 
     def drain(self) -> None:
@@ -695,8 +932,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         return None
 
     def relayed(self) -> bool:
-        """See Speaker."""
-        return False
+        """See Speaker: while streams are tunnels it is not to be closed under them; all others are clients by themselves."""
+        return any(stream.relayed() for stream in self._streams.values())
 
     def kill(self, why: str = STOPS) -> None:
         """See Speaker."""

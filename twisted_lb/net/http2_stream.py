@@ -5,23 +5,28 @@ from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import mypyc_attr, trait
+from twisted.python.failure import Failure
 
 from twisted_lb.core.agreed import Agreed
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note
 from twisted_lb.core.running import Running
+from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.client_connection import LINGER_S, ClientConnection
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
+from twisted_lb.net.http2_tunnel import Http2Tunnel, TunnelStream
 from twisted_lb.net.relay import Leg
+from twisted_lb.wire.fields import without
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http2.errors import CANCEL, INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
 from twisted_lb.wire.http2.frames import DATA, END_STREAM, FRAME_BYTES, frame_head, window_update
-from twisted_lb.wire.http2.hpack import encode_lines
+from twisted_lb.wire.http2.hpack import encode_lines, encode_status
 from twisted_lb.wire.response import ResponseHead
+from twisted_lb.wire.websocket import accept_of
 
 # What a client may send of a body before its backend has taken it, and so what one stream can make us hold.
 STREAM_WINDOW_BYTES: Final = 65536
@@ -33,6 +38,12 @@ _ALL_HIGH_BYTES: Final = 524288
 # Lingering: of the rest of a request whose answer is complete so much is thrown away; then it is reset (RFC 9113 8.1). Some clients
 # drop an answer that a reset follows at once.
 _LINGER_BYTES: Final = 262144
+# Smaller pieces of a body, or of an answer that is kept, are put together: an object and a call for each byte would cost a hundred of it.
+_SMALL_BYTES: Final = 1024
+_JOINED_BYTES: Final = 4096
+_SMALL_MOST: Final = 64
+# Of a window that lets less than this of a frame through not much is opened.
+_DRIBBLE_BYTES: Final = 1024
 
 
 @trait
@@ -43,16 +54,36 @@ class StreamOwner:
         """Send a frame; it leaves together with all others of this batch."""
         raise NotImplementedError
 
+    def send_data(self, number: int, payload: bytes, flags: int) -> int:
+        """Send a frame of an answer, likewise; what `end_data` knows it by."""
+        raise NotImplementedError
+
+    def end_data(self, number: int, mark: int, size: int) -> bool:
+        """Let a frame with so much of an answer be the last of its stream; False, and nothing is changed, where it has left already."""
+        raise NotImplementedError
+
     def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
         """Send a field block."""
         raise NotImplementedError
 
-    def reset(self, stream: "Http2Stream", code: int) -> None:
-        """Tell the client that a stream is over."""
+    def reset(self, stream: "Http2Stream", code: int, *, blamed: bool = True) -> None:
+        """Tell the client that a stream is over; `blamed`: for something that it has done, where the code does not say otherwise."""
         raise NotImplementedError
 
     def take_window(self, most: int) -> int:
         """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
+        raise NotImplementedError
+
+    def dribbled(self) -> None:
+        """A window has let through only little of what was to be sent."""
+        raise NotImplementedError
+
+    def gather(self, stream: "Http2Stream") -> None:
+        """Small pieces of a body have come: when this batch is over, call `pass_on`."""
+        raise NotImplementedError
+
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """A stream is over, and a backend may be at work for it: see ClientSide."""
         raise NotImplementedError
 
     def line_up(self, stream: "Http2Stream") -> None:
@@ -77,15 +108,17 @@ class StreamOwner:
         raise NotImplementedError
 
 
-@mypyc_attr(free_list_len=16)
-class Http2Stream(ClientSide):
+@mypyc_attr(free_list_len=1)
+class Http2Stream(ClientSide, TunnelStream):
     """One stream of a client's connection, from the complete head of its request to its end. In `frontend.clients` it stands for its
-    request. `window`: what its client takes of the answer now.
+    request. `window`: what its client takes of the answer now. `key`: the Sec-WebSocket-Key of an extended CONNECT (RFC 8441), empty for other
+    requests.
     """
 
     __slots__ = (
         "_agreed",
         "_answer_ended",
+        "_answered_bytes",
         "_asking",
         "_connection",
         "_credit",
@@ -93,9 +126,13 @@ class Http2Stream(ClientSide):
         "_expected",
         "_frontend",
         "_full",
+        "_gathered",
         "_held",
         "_kept",
+        "_kept_at",
         "_kept_bytes",
+        "_last_bytes",
+        "_last_frame",
         "_lingering_bytes",
         "_moved",
         "_owner",
@@ -103,12 +140,15 @@ class Http2Stream(ClientSide):
         "_paused",
         "_running",
         "_running_for",
+        "_sent",
         "_trailers",
+        "_tunnel",
         "body_bytes",
         "exchange",
         "finishing",
         "first_of_its_connection",
         "in_line",
+        "key",
         "number",
         "over",
         "request_ended",
@@ -127,13 +167,16 @@ class Http2Stream(ClientSide):
         self.in_line: bool = False  # of those that have something to send
         self.finishing: bool = False  # the answer is here as a whole
         self.body_bytes: int = 0
+        self.key: bytes = b""
+        self._tunnel: Http2Tunnel | None = None
         self._owner: Final = owner
         self._frontend: Final = frontend
         self._connection: Final = connection
         self._agreed: Agreed | None = None
         # The request.
         self._expected: int = -1  # how many bytes its body has, where that was said
-        self._held: list[bytes] = []  # of a body that is not taken for now
+        self._held: list[bytes] = []  # of a body that is not taken for now, or not before the batch is over
+        self._gathered: bool = False
         self._trailers: bytes = b""  # behind it, and then behind the answer
         self._paused: bool = False
         self._credit: int = 0  # what has come, and its client was not told that more may
@@ -141,9 +184,15 @@ class Http2Stream(ClientSide):
         # The answer.
         self._kept: deque[bytes] = deque()
         self._kept_bytes: int = 0
+        self._kept_at: int = 0  # of the first of them so much is sent
+        self._last_frame: int = 0  # which one it was, and what it brought
+        self._last_bytes: int = 0
         self._full: bool = False
         self._answer_ended: bool = False
-        self._moved: int = 0  # how far it was when it was last looked whether its client takes it
+        self._sent: int = 0
+        # How far it was when it was last looked whether its client takes it, and how far the whole connection.
+        self._answered_bytes: int = 0
+        self._moved: int = 0
         self._lingering_bytes: int = 0
         # For whom the request is counted.
         self._running: Sequence[Running] = ()
@@ -159,7 +208,7 @@ class Http2Stream(ClientSide):
         self._expected = expected
         self.request_ended = ended
         self._frontend.clients[self] = None
-        if not ended:
+        if not ended and not self.key:
             self._arm(self._connection.rules.body_idle_s)
 
     def count(self, running: Sequence[Running], key: str) -> None:
@@ -179,6 +228,9 @@ class Http2Stream(ClientSide):
         if self.exchange is None:
             self._throw_away(size, ended=ended)
             return
+        if self.key:
+            self._receive_tunnelled(data, ended=ended)
+            return
         self.body_bytes += len(data)
         if self._expected >= 0 and (self.body_bytes > self._expected or (ended and self.body_bytes < self._expected)):
             self.fault(BadMessage(400, "a body of another length than was said"))
@@ -186,10 +238,13 @@ class Http2Stream(ClientSide):
         if not self.exchange.route.takes(self.body_bytes):
             self.fault(BadMessage(413, "body too large"))
             return
-        self._extend_deadline(len(data))
+        self.extend_deadline(len(data))
         if data:
-            if self._paused:
+            if self._paused or (len(data) < _SMALL_BYTES and not ended):
+                self._hold(data)
+            elif self._held:
                 self._held.append(data)
+                self.pass_on()
             else:
                 self.exchange.receive(data)
         if ended:
@@ -197,8 +252,47 @@ class Http2Stream(ClientSide):
         else:
             self._give_credit()
 
+    def _receive_tunnelled(self, data: bytes, *, ended: bool) -> None:
+        """Bytes for a tunnel. They pass together with all others of this batch; before there is one they are held, and no window is opened."""
+        tunnel = self._tunnel
+        if data:
+            self._hold(data)
+        if ended:
+            self.request_ended = True
+            if tunnel is not None:
+                self.pass_on()
+                tunnel.ended()
+        elif tunnel is not None and not tunnel.paused:
+            self._give_credit()
+
+    def _hold(self, data: bytes) -> None:
+        """Hold a piece of the body: its exchange takes none now, or it is small, and others may follow it at once."""
+        held = self._held
+        held.append(data)
+        if len(held) >= _SMALL_MOST and len(held[-2]) < _SMALL_BYTES:
+            self._held = [b"".join(held)]
+        if not self._paused and not self._gathered:
+            self._gathered = True
+            self._owner.gather(self)
+
+    def pass_on(self) -> None:
+        """See StreamOwner.gather."""
+        self._gathered = False
+        held, tunnel = self._held, self._tunnel
+        if not held or self._paused or self.exchange is None or (self.key and tunnel is None):
+            return
+        self._held = []
+        data = held[0] if len(held) == 1 else b"".join(held)
+        if tunnel is not None:
+            tunnel.received(data)
+        else:
+            self.exchange.receive(data)
+
     def end_request(self, trailers: bytes) -> None:
         """The request is complete."""
+        if self.key and self.exchange is not None:
+            self._receive_tunnelled(b"", ended=True)
+            return
         if 0 <= self.body_bytes < self._expected:
             self.fault(BadMessage(400, "a body of another length than was said"))
             return
@@ -206,6 +300,8 @@ class Http2Stream(ClientSide):
         self._patience_s = NEVER
         if not self._kept_bytes:
             self._deadline.due = NEVER
+        if self._held and not self._paused:
+            self.pass_on()
         exchange = self.exchange
         if exchange is None:
             self._linger_no_more()
@@ -270,9 +366,9 @@ class Http2Stream(ClientSide):
             self._trailers = b""
             exchange.end_request(trailers)
 
-    def _extend_deadline(self, length: int) -> None:
+    def extend_deadline(self, length: int) -> None:
         """Slow-body (slowloris) protection, as of ClientConnection."""
-        if self._kept_bytes or self._paused:
+        if self._kept_bytes or self._paused or self.request_ended or self.key:
             return
         now = self._connection.clock.now
         rules = self._connection.rules
@@ -302,11 +398,20 @@ class Http2Stream(ClientSide):
 
     def inform(self, head: ResponseHead, extra: bytes) -> None:
         """See ClientSide. A 101 is of HTTP/1.1 alone, and who does not take its answer gets no news."""
-        if head.status != 101 and not self._full and not self._connection.full:
+        if head.status == 101 and self.key:
+            # RFC 8441 5: it has come about, and is a success here.
+            lines = without(head.lines, b"sec-websocket-accept") + extra
+            if not head.dated:
+                lines += b"date: " + self._frontend.runtime.http_date()
+            self._owner.send_block(self.number, encode_status(200) + encode_lines(lines), ended=False)
+        elif head.status != 101 and not self._full and not self._connection.full:
             self._owner.send_block(self.number, head.block + encode_lines(extra), ended=False)
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """See ClientSide."""
+        if self.key and 200 <= head.status < 300:
+            self._refuse_tunnel()
+            return
         block = head.block
         if extra:
             block += encode_lines(extra)
@@ -315,25 +420,38 @@ class Http2Stream(ClientSide):
         self._answer_ended = framing == 0
         self._owner.send_block(self.number, block, ended=framing == 0)
 
+    def _refuse_tunnel(self) -> None:
+        """The backend answers as if it had been asked for a page: a client that has asked for a tunnel would take that for one."""
+        if self.exchange is not None:
+            self.exchange.status = 502
+        block = encode_status(502) + encode_lines(b"date: " + self._frontend.runtime.http_date())
+        self._answer_ended = True
+        self._owner.send_block(self.number, block, ended=True)
+
     def write(self, payload: bytes) -> None:
         """See ClientSide."""
-        if self.over:
+        if self.over or self._answer_ended:
             return
         size = len(payload)
         if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
             taken = self._owner.take_window(size)
             if taken == size:
                 self.window -= size
-                self._owner.send(frame_head(size, DATA, 0, self.number), payload)
+                self._last_frame = self._owner.send_data(self.number, payload, 0)
+                self._last_bytes = size
                 return
             if taken:
                 self.window -= taken
-                self._owner.send(frame_head(taken, DATA, 0, self.number), payload[:taken])
+                self._owner.send_data(self.number, payload[:taken], 0)
                 payload = payload[taken:]
                 size -= taken
         if not self._kept_bytes:
             self._await_client()
-        self._kept.append(payload)
+        kept_pieces = self._kept
+        if size < _SMALL_BYTES and kept_pieces and len(kept_pieces[-1]) < _JOINED_BYTES:
+            kept_pieces[-1] += payload
+        else:
+            kept_pieces.append(payload)
         self._kept_bytes += size
         kept = self._owner.kept_more(size)
         self._owner.line_up(self)
@@ -346,20 +464,27 @@ class Http2Stream(ClientSide):
         """Send a frame of what is kept; whether more is, and may be sent."""
         if self.over or not self._kept_bytes:
             return False
-        first = self._kept[0]
-        size = self._owner.take_window(min(len(first), self.window, FRAME_BYTES))
+        first, at = self._kept[0], self._kept_at
+        wanted = min(len(first) - at, FRAME_BYTES)
+        size = self._owner.take_window(min(wanted, self.window))
         if size <= 0:
             return False
+        if size < wanted and size < _DRIBBLE_BYTES:
+            self._owner.dribbled()
+        self._sent += size
         self._kept_bytes -= size
         self._owner.kept_more(-size)
         self.window -= size
-        if size == len(first):
+        end = at + size
+        if end == len(first):
             self._kept.popleft()
+            self._kept_at = 0
         else:
-            self._kept[0] = first[size:]
-            first = first[:size]
+            self._kept_at = end
         last = self.finishing and not self._kept_bytes and not self._trailers
-        self._owner.send(frame_head(size, DATA, END_STREAM if last else 0, self.number), first)
+        piece = first if size == len(first) else first[at:end]
+        self._last_frame = self._owner.send_data(self.number, piece, END_STREAM if last else 0)
+        self._last_bytes = size
         if last:
             self._answer_ended = True
         if not self._kept_bytes:
@@ -375,7 +500,7 @@ class Http2Stream(ClientSide):
         """Nothing is kept for the client."""
         if self.finishing:
             self._end_answer()
-        elif not self.request_ended and not self._paused:
+        elif not self.request_ended and not self._paused and not self.key:
             self._arm(self._connection.rules.body_idle_s)
         else:
             self._deadline.due = NEVER
@@ -410,8 +535,10 @@ class Http2Stream(ClientSide):
             self._answer_ended = True
             if self._trailers:
                 self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
-            else:
+            elif not self._last_bytes or not self._owner.end_data(self.number, self._last_frame, self._last_bytes):
                 self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+        if self._tunnel is not None and self.exchange is not None:
+            return  # half-closed: the client may go on
         if self.request_ended:
             self._close()
             return
@@ -434,9 +561,62 @@ class Http2Stream(ClientSide):
         self.exchange = None
         self.give_up(INTERNAL_ERROR)
 
+    def check_switch(self, head: ResponseHead) -> None:
+        """See ClientSide: it is us who have made the key, and its answer is for us (RFC 6455 4.1)."""
+        accepted = [
+            line.partition(b":")[2].strip(b" \t")
+            for line in head.lines.split(b"\r\n")
+            if line.partition(b":")[0].lower() == b"sec-websocket-accept"
+        ]
+        if accepted != [accept_of(self.key)]:
+            raise BadMessage(502, "a switch to WebSocket without the right Sec-WebSocket-Accept")
+
     def release(self) -> Leg:
-        """See ClientSide: nothing was offered, so nothing is switched."""
-        raise AssertionError("a stream of HTTP/2 never offers an upgrade")
+        """See ClientSide: the stream becomes a tunnel."""
+        tunnel = self._tunnel = Http2Tunnel(self)
+        held = b"".join(self._held)
+        self._held = []
+        self._deadline.due = NEVER
+        if not self.request_ended:
+            self._give_credit()
+        return Leg(tunnel, held, _ignore, self.end_tunnel, ended=self.request_ended)
+
+    # Of a tunnel: see TunnelStream.
+
+    def half_close(self) -> None:
+        """See TunnelStream."""
+        if not self.over:
+            self.finishing = True
+            if not self._kept_bytes:
+                self._end_answer()
+
+    def end_tunnel(self) -> None:
+        """See TunnelStream."""
+        self.exchange = None
+        if not self.over:
+            self._uncount()
+            self.half_close()
+
+    def cut_tunnel(self) -> None:
+        """See TunnelStream."""
+        self.exchange = None
+        if not self.over:
+            self._owner.reset(self, CANCEL, blamed=False)
+            self._close()
+
+    def may_send(self) -> None:
+        """See TunnelStream."""
+        if self.exchange is not None:
+            self._give_credit()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """See TunnelStream."""
+        return self._kept_bytes
+
+    def left_behind(self, abandoned: Abandoned) -> None:
+        """See ClientSide."""
+        self._owner.left_behind(abandoned)
 
     def proxy_header(self, version: int) -> bytes:
         """See ClientSide."""
@@ -508,29 +688,36 @@ class Http2Stream(ClientSide):
 
     def _await_client(self) -> None:
         """Slow-read protection begins: the client does not take what comes as fast as it comes."""
+        self._answered_bytes = self._sent
         self._moved = self._owner.sent_bytes
         self._arm(self._connection.rules.taking_idle_s)
 
     def _timed_out(self) -> None:
+        exchange = self.exchange
         if self._kept_bytes:
-            moved = self._owner.sent_bytes - self._moved
-            stalled = self.window <= 0  # the client reads the others, and not this one
-            if moved < self._connection.rules.min_bytes_per_idle or stalled:
-                self.cut(CANCEL, "it does not take its answer")
-            else:
+            least = self._connection.rules.min_bytes_per_idle
+            if self._sent - self._answered_bytes >= least:
                 self._await_client()
-        elif self.exchange is not None:
-            self.fault(BadMessage(408, "the body stalled"))
-        else:
+            elif self.window > 0 and self._owner.sent_bytes - self._moved >= least:
+                self._await_client()  # the others had their turns
+            else:
+                self.cut(CANCEL, "it does not take its answer")
+        elif exchange is None:
             self._linger_no_more()
+        elif exchange.started and exchange.response_bytes != self._answered_bytes:
+            # Both may speak at a time (gRPC): while the answer goes on, a body may wait.
+            self._answered_bytes = exchange.response_bytes
+            self._arm(self._connection.rules.body_idle_s)
+        else:
+            self.fault(BadMessage(408, "the body stalled"))
 
     def cut(self, code: int, detail: str) -> None:
         """Reset it, for what its client has done or left undone."""
         exchange = self.exchange
         self.exchange = None
+        self.give_up(code)
         if exchange is not None:
             exchange.client_gone(detail)
-        self.give_up(code)
 
     # For the frontend it is a client.
 
@@ -546,6 +733,9 @@ class Http2Stream(ClientSide):
         """See FrontendClient: a local reply where nothing was said, a reset where something was."""
         exchange = self.exchange
         if exchange is None:
+            return
+        if self._tunnel is not None:
+            exchange.cancel(why)
             return
         self.exchange = None
         reply = exchange.refuse(why)
@@ -568,7 +758,7 @@ class Http2Stream(ClientSide):
 
     def relayed(self) -> bool:
         """See FrontendClient."""
-        return False
+        return self._tunnel is not None
 
     def client_key(self) -> str:
         """See FrontendClient: it is no connection."""
@@ -583,3 +773,7 @@ class Http2Stream(ClientSide):
 
     def __repr__(self) -> str:
         return f"<Http2Stream {self.number} of {self.who()}>"
+
+
+def _ignore(_reason: Failure) -> None:
+    """The end of a tunnel is told to its exchange, and the stream knows."""

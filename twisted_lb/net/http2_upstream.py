@@ -119,7 +119,7 @@ class CallKeeper:
         raise NotImplementedError
 
 
-@mypyc_attr(free_list_len=16)
+@mypyc_attr(free_list_len=1)
 class Http2Call(Upstream):
     """A call: one request and its answer on a stream of a connection. It is made for a request that begins on it at once.
 
@@ -138,6 +138,9 @@ class Http2Call(Upstream):
         "_informed",
         "_interim_bytes",
         "_kept",
+        "_kept_at",
+        "_last_bytes",
+        "_last_frame",
         "_paused",
         "_request_ended",
         "_sent_end",
@@ -162,6 +165,9 @@ class Http2Call(Upstream):
         self._request_ended: bool = False
         self._sent_end: bool = False
         self._kept: Final[deque[bytes]] = deque()  # of its body, since the backend's window is shut
+        self._kept_at: int = 0  # of the first of them so much is sent
+        self._last_frame: int = 0  # of the body: which one it was, and what it brought
+        self._last_bytes: int = 0
         self._trailers: bytes = b""  # behind it, and then behind what is held of the answer
         # The response.
         self._informed: bool = False
@@ -212,7 +218,8 @@ class Http2Call(Upstream):
                 if not taken:
                     break
                 piece = payload if taken == size else payload[at : at + taken]
-                connection.send(frame_head(taken, DATA, 0, self.number), piece)
+                self._last_frame = connection.send_data(self.number, piece)
+                self._last_bytes = taken
                 self.window -= taken
                 at += taken
             if at == size:
@@ -228,18 +235,20 @@ class Http2Call(Upstream):
         kept = self._kept
         if not kept or self.requester is None:
             return False
-        first = kept[0]
-        most = min(len(first), self.window, FRAME_BYTES)
+        first, at = kept[0], self._kept_at
+        most = min(len(first) - at, self.window, FRAME_BYTES)
         taken = self._connection.take_window(most) if most > 0 else 0
         if not taken:
             return False
         self.window -= taken
-        if taken == len(first):
+        end = at + taken
+        if end == len(first):
             kept.popleft()
+            self._kept_at = 0
         else:
-            kept[0] = first[taken:]
-            first = first[:taken]
-        self._connection.send(frame_head(taken, DATA, 0, self.number), first)
+            self._kept_at = end
+        self._last_frame = self._connection.send_data(self.number, first if taken == len(first) else first[at:end])
+        self._last_bytes = taken
         if kept:
             return self.window > 0
         self.full = False
@@ -267,7 +276,7 @@ class Http2Call(Upstream):
         self._trailers = b""
         if trailers:
             self._connection.send_block(self.number, encode_lines(trailers), ended=True)
-        else:
+        elif not self._last_bytes or not self._connection.end_data(self.number, self._last_frame, self._last_bytes):
             self._connection.send(frame_head(0, DATA, END_STREAM, self.number), b"")
 
     def flush(self) -> None:
@@ -494,7 +503,7 @@ class Http2Connection(FrameReceiver, Receiver):
     """
 
     __slots__ = (
-        "_deadline", "_drained", "_drained_due", "_encoder", "_feeding", "_flushing", "_full", "_glitches", "_heard", "_heard_at", "_initial_window", "_line", "_most",
+        "_deadline", "_drained", "_drained_due", "_encoder", "_feeding", "_flushing", "_full", "_glitches", "_gone_out", "_heard", "_heard_at", "_initial_window", "_line", "_most",
         "_next", "_out", "_out_bytes", "_over", "_pinged_at", "_quiet", "_reader", "_responses", "_room", "_said", "_told", "_transport", "_uncredited",
         "_window", "backend", "calls", "idle_since", "keeper", "leaving", "opened_at", "place", "requests", "secure",
     )  # fmt: skip
@@ -536,6 +545,7 @@ class Http2Connection(FrameReceiver, Receiver):
         self._told: list[Http2Call] = []  # something, with this batch
         # What leaves at the end of the batch.
         self._out: list[bytes] = []
+        self._gone_out: int = 0  # how many pieces have left before those
         self._out_bytes: int = 0
         self._flushing: bool = False
 
@@ -859,6 +869,20 @@ class Http2Connection(FrameReceiver, Receiver):
         for at in range(0, len(frames), 2):
             self.send(frames[at], frames[at + 1])
 
+    def send_data(self, number: int, payload: bytes) -> int:
+        """Send a frame of a body, likewise; what `end_data` knows it by."""
+        mark = self._gone_out + len(self._out)
+        self.send(frame_head(len(payload), DATA, 0, number), payload)
+        return mark
+
+    def end_data(self, number: int, mark: int, size: int) -> bool:
+        """Let a frame with so much of a body be the last of its call; False, and nothing is changed, where it has left already."""
+        at = mark - self._gone_out
+        if at < 0:
+            return False
+        self._out[at] = frame_head(size, DATA, END_STREAM, number)
+        return True
+
     def send(self, head: bytes, payload: bytes) -> None:
         """Send a frame, with the others of this batch."""
         out = self._out
@@ -881,6 +905,7 @@ class Http2Connection(FrameReceiver, Receiver):
         size = self._out_bytes
         self._out = []
         self._out_bytes = 0
+        self._gone_out += len(out)
         transport = self._transport
         if transport is None or not out:
             return

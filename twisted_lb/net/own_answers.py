@@ -15,7 +15,8 @@ from twisted_lb.wire.response import ResponseHead
 
 # What a request to a route for https alone gets that came without: the method stays.
 _TO_HTTPS: Final = 308
-_HTTPS_PORT: Final = 443
+# Where https is, unless an address says otherwise (RFC 9110 4.2.2).
+HTTPS_PORT: Final = 443
 # RFC 9110 6.4.1 and 15.3.6: these have no content.
 _EMPTY: Final = (204, 205, 304)
 
@@ -72,7 +73,7 @@ class Redirect(OwnAnswer):
 
 def to_https(port: int) -> Redirect:
     """The redirect to where clients find the same host by https."""
-    return Redirect(_TO_HTTPS, b"https://{host}" + (b"" if port == _HTTPS_PORT else b":%d" % port))
+    return Redirect(_TO_HTTPS, b"https://{host}" + (b"" if port == HTTPS_PORT else b":%d" % port))
 
 
 class Answer(OwnAnswer):

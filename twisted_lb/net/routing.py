@@ -58,6 +58,7 @@ class Action:
         self.to_https: Final = to_https(rules.https_port) if rules.https_port else None
         self.plain: Final = self.only is not None and not (self.checks or rules.https_port)
         self.passes: Final = bool(self.routes) and not (self.checks or rules.edits_head or rules.https_port)
+        self.websockets: Final = bool(self.routes) and b"websocket" in rules.upgrades
         self._runtime: Final = runtime
 
     @property
@@ -191,7 +192,8 @@ class RouteTable:
     """The routes of a listener, in their order; the first that matches has a request. It never changes.
 
     `admissions` are what is asked before, by route; None: nothing. `unrouted` is what is asked of requests without a route.
-    `straight`: the one route to a pool that all requests have, and nothing is to be asked; then nobody need look.
+    `straight`: the one route to a pool that all requests have, and nothing is to be asked; then nobody need look. `websockets`: whether any of
+    them lets its clients switch to them.
     """
 
     def __init__(
@@ -208,6 +210,7 @@ class RouteTable:
             [at for at, one in enumerate(self.actions) if one.passes and self._admissions[at] is None],
         )
         self._unrouted: Final = unrouted
+        self.websockets: Final = any(one.websockets for one in self.actions)
         self._asks_origin: Final = any(name.startswith(b"x-forwarded-") for name in router.fields)
         self.straight: Final[Route | None] = (
             actions[0].only if router.sole and actions[0].plain and admissions[0] is None else None

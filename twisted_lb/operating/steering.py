@@ -209,7 +209,7 @@ class Steering:
             ready = admin.get(one.backend, admin.get(owner, AdminState.READY)) is AdminState.READY
             if ready and not gone and weight and one.up and not one.ejected:
                 return
-        detail = f"{pool} has no usable backend without these changes; every request to {pool} would get a 503. Nothing was changed."
+        detail = f"{pool} has no usable backend without these changes; every request to {pool} would be refused. Nothing was changed."
         raise Refused("last_usable", detail, "All the same: --force")
 
     def cluster(self, pool: str) -> Cluster:

@@ -29,8 +29,8 @@ class RequestFields:
         # RFC 9112 9.3: 1.1 persists unless it says close, 1.0 only if it asks.
         self.keep_alive: Final = not fields.close and (version >= 11 or fields.keep_alive)
         self.expects: Final[bool] = version >= 11 and fields.expects
-        # RFC 9110 7.8: ignored on 1.0. With a body it would be unclear what is body and what is tunnel.
-        self.upgrade: Final = fields.upgrade if version == 11 and framing == 0 else b""
+        # RFC 9110 7.8: ignored on 1.0. With a body it would be unclear what is body and what is tunnel. On HTTP/2 it is an extended CONNECT.
+        self.upgrade: Final = fields.upgrade if version >= 11 and framing == 0 else b""
         self.te_trailers: Final = fields.te_trailers
         self.request_id: Final = fields.request_id
         self.traced: Final = fields.traced

@@ -1,7 +1,11 @@
 """WebSocket frames (RFC 6455 5.2), as far as a proxy has to know them: where one ends, and the close frame."""
 
+from base64 import b64encode
+from hashlib import sha1
 from typing import Final
 
+# RFC 6455 1.3
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # RFC 6455 7.4.1: the server goes down, or the page is left.
 GOING_AWAY: Final = 1001
 
@@ -21,6 +25,11 @@ def close_frame(code: int, mask: bytes = b"") -> bytes:
     if not mask:
         return _LAST_CLOSE + b"\x02" + payload
     return _LAST_CLOSE + b"\x82" + mask + bytes(one ^ mask[i % 4] for i, one in enumerate(payload))
+
+
+def accept_of(key: bytes) -> bytes:
+    """What a server answers to this Sec-WebSocket-Key, to show that it has understood what it is asked (RFC 6455 4.2.2)."""
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 class Frames:

@@ -85,12 +85,30 @@ def test_what_only_a_proxy_may_say_is_a_claim():
     assert head.fields.claims == {b"x-forwarded-for": b"9.9.9.9"}
 
 
-def test_an_extended_connect_says_its_protocol():
+def test_an_extended_connect_is_a_get_that_offers_to_switch():
     reader = RequestReader()
     head = read([(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"websocket")], ended=False, reader=reader)
-    assert (head.method, head.target, reader.protocol) == (b"CONNECT", b"/a?b=c", b"websocket")
-    read(GET, reader=reader)
-    assert reader.protocol == b""
+    assert (head.method, head.target, reader.protocol) == (b"GET", b"/a?b=c", b"websocket")
+    assert (head.fields.upgrade.strip(b","), head.fields.framing) == (b"websocket", 0)
+    head = read(GET, reader=reader)
+    assert (reader.protocol, head.fields.upgrade) == (b"", b"")
+
+
+def test_the_key_of_a_client_is_not_passed_on():
+    asked = [
+        (b":method", b"CONNECT"),
+        *GET[1:],
+        (b":protocol", b"websocket"),
+        (b"sec-websocket-key", b"x"),
+        (b"a", b"b"),
+    ]
+    assert read(asked, ended=False).lines == b"host: www.example.com\r\na: b\r\n"
+
+
+def test_other_protocols_are_well_formed_and_not_offered():
+    with pytest.raises(BadMessage) as caught:
+        read([(b":method", b"CONNECT"), *GET[1:], (b":protocol", b"connect-udp")], ended=False)
+    assert caught.value.status == 501
 
 
 # What they are not.

@@ -518,7 +518,7 @@ async function consequences(verb, rows, number) { // [text, class] each; whether
     }
     const name = rows.length > 1 ? b.name + ": " : "";
     if (!said.changes.length) out.push([`${name}nothing changes, it is so already`]);
-    for (const text of rows.length > 1 ? said.changes : [...said.changes, ...said.follows]) out.push([name + text, text.includes("would get a 503") ? "grave" : null]);
+    for (const text of rows.length > 1 ? said.changes : [...said.changes, ...said.follows]) out.push([name + text, text.includes("would be refused") ? "grave" : null]);
   }
   if (rows.length > 1 && (verb === "drain" || verb === "maint")) for (const p of new Set(rows.map((r) => r.p))) {
     const gone = rows.filter((r) => r.p === p).map((r) => r.b), left = p.backends.filter((b) => b.usable && !gone.includes(b)), load = sum(gone.filter((b) => b.usable), (b) => b.weight_effective), kept = sum(left, (b) => b.weight_effective), go = sum(gone, (b) => b.in_flight);

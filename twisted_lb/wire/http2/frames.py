@@ -57,6 +57,11 @@ NO_RFC7540_PRIORITIES: Final = 0x9
 _CONTINUATIONS_MOST: Final = 8
 BLOCK_BYTES: Final = 65536
 
+# What a reader does with what it is fed.
+_READS: Final = 0
+_HOLDS: Final = 1
+_STOPPED: Final = 2
+
 
 def frame_head(length: int, kind: int, flags: int, stream: int) -> bytes:
     """The head of a frame with a payload of so many bytes."""
@@ -165,7 +170,7 @@ class FrameReader:
         "_of_client",
         "_prefaced",
         "_rest",
-        "_stopped",
+        "_state",
         "_stream",
         "_told",
     )
@@ -174,7 +179,7 @@ class FrameReader:
         self._of_client: Final = of_client
         self._prefaced: bool = not of_client
         self._told: bool = False  # what the peer says of itself
-        self._stopped: bool = False
+        self._state: int = _READS
         self._rest: bytes = b""
         # The field block that has begun, and on which stream; 0 for none.
         self._stream: int = 0
@@ -192,15 +197,43 @@ class FrameReader:
         """Whether a field block has begun, and not ended."""
         return self._stream != 0
 
+    @property
+    def in_head(self) -> bool:
+        """Whether a part of a field block is here, and not all of it."""
+        rest = self._rest
+        return self._stream != 0 or (len(rest) > 3 and rest[3] == HEADERS)
+
+    @property
+    def in_data(self) -> int:
+        """The stream of whose body a part is here in a frame that is not complete; 0 for none."""
+        rest = self._rest
+        if len(rest) < HEAD_BYTES or rest[3] != DATA:
+            return 0
+        return int.from_bytes(rest[5:HEAD_BYTES], "big") & STREAM_MOST
+
     def stop(self) -> None:
         """Read no more, also of what is being fed."""
-        self._stopped = True
+        self._state = _STOPPED
         self._rest = b""
         self._block = []
 
+    def hold(self) -> None:
+        """Keep what comes from here on, also of what is being fed, until `go_on`."""
+        if self._state == _READS:
+            self._state = _HOLDS
+
+    def go_on(self, receiver: FrameReceiver) -> None:
+        """Read on after `hold`, first what is kept."""
+        if self._state == _HOLDS:
+            self._state = _READS
+            if self._rest:
+                self.feed(b"", receiver)
+
     def feed(self, data: bytes, receiver: FrameReceiver) -> None:
         """Take bytes of the peer, and tell the frames that are complete with them. Http2Error ends the connection."""
-        if self._stopped:
+        if self._state != _READS:
+            if self._state == _HOLDS:
+                self._rest += data
             return
         if self._rest:
             data = self._rest + data
@@ -225,9 +258,9 @@ class FrameReader:
                 self._headers(data, begin, at, flags, stream, receiver)
             else:
                 self._other(kind, data[begin:at], flags, stream, receiver)
-            if self._stopped:
-                return
-        if at < end:
+            if self._state != _READS:
+                break
+        if at < end and self._state != _STOPPED:
             self._rest = data[at:] if at else data
 
     def _preface(self, data: bytes) -> int:
@@ -262,7 +295,7 @@ class FrameReader:
         ended = flags & END_STREAM != 0
         if flags & END_HEADERS:
             receiver.block_received(stream, data[begin:end], ended=ended)
-            if fault and not self._stopped:
+            if fault and self._state != _STOPPED:
                 receiver.priority_received(stream, fault)
         else:
             if fault:

@@ -29,12 +29,17 @@ HTTP2: Final = 20
 _SCHEMES: Final = (b"http", b"https")
 _TE_LINE: Final = b"te: trailers\r\nconnection: te\r\n"
 _CHUNKED_LINE: Final = b"transfer-encoding: chunked\r\n"
+# RFC 8441 5: in HTTP/1.1 an extended CONNECT is a GET with these lines, and a key.
+_WEBSOCKET: Final = b"websocket"
+_WEBSOCKET_LINES: Final = b"upgrade: websocket\r\nconnection: upgrade\r\n"
+_WEBSOCKET_KEY: Final = b"sec-websocket-key"
 
 
 @mypyc_attr(acyclic=True)
 class RequestReader:
     """A reader of the requests of one connection, in their order. What it remembers is a pure function of the last one's fields and the
-    limits. After each request `protocol` is what an extended CONNECT (RFC 8441) asks for; empty for any other.
+    limits. After each request `protocol` is what an extended CONNECT (RFC 8441) asks for, `websocket`; empty for any other. It is a GET then, as
+    HTTP/1.1 has it, but for its Sec-WebSocket-Key, which is to be another one each time.
     """
 
     __slots__ = ("_entries", "_fields", "_limits", "_lines", "_memory", "_method", "_request", "_with_body", "protocol")
@@ -117,6 +122,12 @@ class RequestReader:
             else:
                 raise BadMessage(400, _why(entry, "pseudo-field that comes twice, or is of no request"))
         self._check(method, scheme, protocol, paths)
+        if protocol:
+            if ended or has_length:
+                raise BadMessage(400, "CONNECT that has an end")
+            lines = [entry.line for entry in entries if entry.kind == LINE and entry.name != _WEBSOCKET_KEY]
+            lines.append(_WEBSOCKET_LINES)
+            method = b"GET"
         if hosts > 1:
             raise BadMessage(400, "more than one host")
         if hosts and authority and not same_authority(scheme + b":", authority, host):
@@ -126,7 +137,7 @@ class RequestReader:
         if crumbs:
             # RFC 9113 8.2.3: they are one field to whoever does not speak HTTP/2.
             lines.append(b"cookie: " + b"; ".join(crumbs) + b"\r\n")
-        if not ended and not has_length:
+        if not (ended or has_length or protocol):
             lines.append(_CHUNKED_LINE)
         block = b"host: " + (authority or host) + b"\r\n" + b"".join(lines)
         self._fields, self._lines = parse_request_fields(HTTP2, block[:-2], limits, self._memory)
@@ -157,6 +168,8 @@ class RequestReader:
             raise BadMessage(400, "another :scheme than http and https")
         if not paths:
             raise BadMessage(400, "no :path")
+        if protocol and protocol != _WEBSOCKET:
+            raise BadMessage(501, "CONNECT for another :protocol than websocket")
 
 
 def read_trailers(entries: list[Entry], limits: Limits) -> bytes:
