@@ -46,6 +46,7 @@ from twisted_lb.wire.http2.frames import (
     DATA,
     ENABLE_CONNECT_PROTOCOL,
     END_STREAM,
+    HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
     MAX_HEADER_LIST_SIZE,
@@ -64,7 +65,7 @@ from twisted_lb.wire.http2.frames import (
     settings_frame,
     window_update,
 )
-from twisted_lb.wire.http2.hpack import Entry, HpackDecoder
+from twisted_lb.wire.http2.hpack import NO_TABLE, TABLE_BYTES, Entry, HpackDecoder
 from twisted_lb.wire.http2.requests import RequestReader, read_trailers
 from twisted_lb.wire.request import RequestHead
 from twisted_lb.wire.response import ResponseHead
@@ -101,7 +102,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
         "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_gone_out", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
         "_last_call", "_lead", "_leaving", "_left_behind", "_line", "_opened", "_out", "_out_bytes", "_over", "_read_ended", "_reader",
-        "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_streams", "_unanswered", "_uncredited", "_window", "requests",
+        "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_shrinks", "_streams",
+        "_table_bytes", "_unanswered", "_uncredited", "_window", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -144,6 +146,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._found: Found | None = None
         # Flow control.
         self._initial_window: int = WINDOW_BYTES
+        self._table_bytes: int = TABLE_BYTES  # of the client's HPACK decoder, by what it knows of us
+        self._shrinks: bool = False  # the next field block is to tell it so
         self._window: int = WINDOW_BYTES  # what the client takes on all streams together
         self._room: int = _CONNECTION_WINDOW_BYTES  # what it may send
         self._uncredited: int = 0
@@ -500,6 +504,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         for name, value in settings:
             if name == INITIAL_WINDOW_SIZE:
                 window = value  # the last one counts: all of a frame are one change
+            elif name == HEADER_TABLE_SIZE and value < self._table_bytes:
+                # RFC 9113 4.3.1: the next field block says that we go by it. We use no table, and say so once for all.
+                self._table_bytes = 0
+                self._shrinks = True
         if window >= 0:
             self._resize_windows(window)
         self.send(SETTINGS_ACK, b"")
@@ -688,6 +696,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
         """See StreamOwner."""
+        if self._shrinks:
+            self._shrinks = False
+            block = NO_TABLE + block
         frames = headers_frames(number, block, ended=ended)
         for at in range(0, len(frames), 2):
             self.send(frames[at], frames[at + 1])

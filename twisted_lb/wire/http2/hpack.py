@@ -264,6 +264,8 @@ class HpackDecoder:
         del table[:gone]
 
 
+# RFC 7541 6.3: the table is of size 0 from here on. It has to be said in the next block, to whoever has told of less than 4,096.
+NO_TABLE: Final = b"\x20"
 # Blocks of our own: the static table, literals that nobody is to remember, no Huffman code. So a block means the same wherever it is
 # sent, and may be remembered with the head that it was made of.
 

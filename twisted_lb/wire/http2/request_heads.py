@@ -5,13 +5,11 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.grammar import CRLF
-from twisted_lb.wire.http2.hpack import encode_lines, literal
+from twisted_lb.wire.http2.hpack import NO_TABLE, encode_lines, literal
 
 _METHODS: Final[dict[bytes, bytes]] = {b"GET": b"\x82", b"POST": b"\x83"}
 _HTTP: Final = b"\x86"
 _HTTPS: Final = b"\x87"
-# RFC 7541 6.3: the table is of size 0 from here on. It has to be said in the first block, to whoever has told of less than 4,096.
-_NO_TABLE: Final = b"\x20"
 # " HTTP/1.1"
 _VERSION_BYTES: Final = 9
 _LITERAL_MOST: Final = 127
@@ -27,7 +25,7 @@ class RequestEncoder:
 
     def __init__(self, *, secure: bool) -> None:
         self._scheme: Final = _HTTPS if secure else _HTTP
-        self._before: bytes = _NO_TABLE
+        self._before: bytes = NO_TABLE
         # The lines of the last head, its blank line included, and what they are in HPACK.
         self._lines: bytes = b""
         self._block: bytes = b""
