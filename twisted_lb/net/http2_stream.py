@@ -557,9 +557,15 @@ class Http2Stream(ClientSide, TunnelStream):
         self._close()
 
     def abort(self) -> None:
-        """See ClientSide: a reset, so that nobody takes it for its end."""
+        """See ClientSide: a reset, so that nobody takes it for its end. Where the client has been told the end already, as of a HEAD with its head,
+        there is nothing that was cut.
+        """
         self.exchange = None
-        self.give_up(INTERNAL_ERROR)
+        if self._answer_ended and not self.over:
+            self._uncount()
+            self._end_answer()
+        else:
+            self.give_up(INTERNAL_ERROR)
 
     def check_switch(self, head: ResponseHead) -> None:
         """See ClientSide: it is us who have made the key, and its answer is for us (RFC 6455 4.1)."""
