@@ -1,6 +1,7 @@
 """HTTP/2 with a client: what h2, another implementation, asks of it and hears of it."""
 
 import pytest
+from http2_backend import Http2Backend
 from http2_client import Http2Town, request
 
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
@@ -359,3 +360,42 @@ def test_answers_of_one_batch_each_end_with_their_own_frame():
     client.send(*(request(number) for number in (1, 3, 5, 7)))
     client.take()
     assert [data_of(client, number) for number in (1, 3, 5, 7)] == [[(3, True)]] * 4
+
+
+# HTTP/2 on both sides.
+
+
+def both(*script, **options):
+    pool = {"backends": ["c:80"], "protocol": "h2", "health_check": {"interval_s": 0}, **options}
+    town = Http2Town(pools={"default": pool})
+    return town, Http2Backend(town.network, "c:80", script)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_an_answer_whose_end_was_told_is_not_reset_behind_it(method):
+    """Of a HEAD the head is all of it, whatever becomes of its stream at the backend."""
+
+    def die(asked):
+        asked.head(304 if method == "GET" else 200, ("etag", '"x"'))
+        asked.connection.transport.abortConnection()
+
+    town, _ = both(die)
+    client = town.client()
+    answer = client.ask(method)
+    town.clock.advance(3)
+    client.flush()
+    assert (answer.ended, answer.reset) == (True, None)
+    assert town.frontend.exchanges == 0
+    assert not town.connections[0]._streams
+
+
+def test_a_reset_of_the_client_reaches_a_backend_of_http_2():
+    town, backend = both(lambda asked: None)
+    client = town.client()
+    stream = client.begin()
+    client.flush()
+    client.h2.reset_stream(stream, 8)
+    client.flush()
+    (request,) = backend.requests
+    assert (request.reset, town.frontend.exchanges) == (8, 0)
+    assert backend.connection.open
