@@ -18,7 +18,9 @@ def main(words: list[str]) -> int:
         return bool(found)
     first, last, most = (*numbers, 10)[:3]
     began, failed = time.perf_counter(), 0
-    for told, seed in enumerate(range(first, last + 1), 1):
+    told = 0
+    for seed in range(first, last + 1):
+        told += 1
         found = complaints(seed)
         if found:
             failed += 1

@@ -6,6 +6,7 @@ which frame may stand where, windows, field blocks. `complain` is told what is w
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from hpack import Decoder, Encoder
@@ -154,7 +155,7 @@ class Peer:
         pieces = [block]
         if not whole or rng.random() < 0.2 or len(block) > FRAME_BYTES:
             cuts = sorted({0, len(block), *(rng.randrange(len(block) + 1) for _ in range(rng.randrange(4)))})
-            pieces = [block[a:b] for a, b in zip(cuts, cuts[1:], strict=False)] or [b""]
+            pieces = [block[a:b] for a, b in pairwise(cuts)] or [b""]
             pieces = [
                 piece[at : at + FRAME_BYTES] for piece in pieces for at in range(0, max(len(piece), 1), FRAME_BYTES)
             ]

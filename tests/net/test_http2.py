@@ -399,3 +399,48 @@ def test_a_reset_of_the_client_reaches_a_backend_of_http_2():
     (request,) = backend.requests
     assert (request.reset, town.frontend.exchanges) == (8, 0)
     assert backend.connection.open
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_client_with_a_smaller_table_is_told_that_we_go_by_it(size):
+    """RFC 9113 4.3.1: with the next field block, and not again; else nghttp2 and h2 end the connection."""
+    town = Http2Town([response(b"a")], [response(b"b")])
+    client = town.raw(settings=(1 << 32 | size).to_bytes(6, "big"))
+    client.send(request(1))
+    client.send(request(3))
+    (first,), (second,) = client.of(HEADERS, 1), client.of(HEADERS, 3)
+    assert (first[0], first[1:]) == (0x20, second)
+
+
+def test_an_answer_without_a_body_ends_with_its_head():
+    town = Http2Town([response(b"", 204)])
+    client = town.raw()
+    client.send(request(1))
+    assert [(kind, flags & END_STREAM) for kind, flags, stream, _ in client.heard if stream == 1] == [
+        (HEADERS, END_STREAM)
+    ]
+    assert not client.of(DATA)
+
+
+def an_http2_backend(answer):
+    """A town whose only backend speaks HTTP/2, and answers so."""
+    pool = {"backends": ["h:80"], "protocol": "h2", "health_check": {"interval_s": 0}}
+    town = Http2Town(pools={"default": pool})
+    return town, Http2Backend(town.network, "h:80", [answer])
+
+
+def test_trailers_follow_an_answer_without_a_body():
+    """The length alone is no end."""
+    town, _ = an_http2_backend(lambda asked: asked.head(200, ("content-length", "0")).trail(("x-sum", "1")))
+    answer = town.client().ask()
+    assert (answer.status, answer.trailers, answer.ended) == (200, {"x-sum": "1"}, True)
+
+
+def test_an_answer_without_a_body_is_heard_before_its_end_and_cut_visibly():
+    town, backend = an_http2_backend(lambda asked: asked.head(200, ("content-length", "0")))
+    client = town.client()
+    answer = client.ask()
+    assert (answer.status, answer.ended, answer.reset) == (200, False, None)
+    backend.connection.transport.abortConnection()
+    client.flush()
+    assert (answer.ended, answer.reset) == (False, 2)

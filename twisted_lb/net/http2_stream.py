@@ -127,6 +127,7 @@ class Http2Stream(ClientSide, TunnelStream):
         "_frontend",
         "_full",
         "_gathered",
+        "_head",
         "_held",
         "_kept",
         "_kept_at",
@@ -188,6 +189,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self._last_frame: int = 0  # which one it was, and what it brought
         self._last_bytes: int = 0
         self._full: bool = False
+        self._head: bytes = b""  # of an answer without a body, until its end comes, or nothing does at once
         self._answer_ended: bool = False
         self._sent: int = 0
         # How far it was when it was last looked whether its client takes it, and how far the whole connection.
@@ -417,8 +419,10 @@ class Http2Stream(ClientSide, TunnelStream):
             block += encode_lines(extra)
         if not head.dated:
             block += encode_lines(b"date: " + self._frontend.runtime.http_date())
-        self._answer_ended = framing == 0
-        self._owner.send_block(self.number, block, ended=framing == 0)
+        if framing == 0:
+            self._head = block  # it is not known yet whether trailers follow, or the end at all
+        else:
+            self._owner.send_block(self.number, block, ended=False)
 
     def _refuse_tunnel(self) -> None:
         """The backend answers as if it had been asked for a page: a client that has asked for a tunnel would take that for one."""
@@ -517,6 +521,13 @@ class Http2Stream(ClientSide, TunnelStream):
 
     def flush(self) -> None:
         """See ClientSide: all of a batch leaves at its end."""
+        if self._head:
+            self._send_head(ended=False)
+
+    def _send_head(self, *, ended: bool) -> None:
+        head = self._head
+        self._head = b""
+        self._owner.send_block(self.number, head, ended=ended)
 
     def finish(self, trailers: bytes) -> None:
         """See ClientSide."""
@@ -533,10 +544,18 @@ class Http2Stream(ClientSide, TunnelStream):
         """Everything of the answer is out but its end."""
         if not self._answer_ended:
             self._answer_ended = True
+            if self._head:
+                self._send_head(ended=not self._trailers)
+                if not self._trailers:
+                    self._answer_is_out()
+                    return
             if self._trailers:
                 self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
             elif not self._last_bytes or not self._owner.end_data(self.number, self._last_frame, self._last_bytes):
                 self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+        self._answer_is_out()
+
+    def _answer_is_out(self) -> None:
         if self._tunnel is not None and self.exchange is not None:
             return  # half-closed: the client may go on
         if self.request_ended:
