@@ -89,6 +89,9 @@ class Oracle:
                 if call.begun:
                     self.reached[call.name].append(server.address)
                 head = call.head
+                asking = self.asks.get(call.name)
+                if asking is not None and asking.ask.trails and call.stream.heard_end and not call.stream.trailers:
+                    self.complain(f"{server.address} was sent {call.name} without its trailers")
                 self._judge_request(
                     server.address, call.name, head[":method"], bytes(call.stream.body), whole=call.stream.heard_end
                 )
