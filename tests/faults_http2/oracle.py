@@ -25,6 +25,9 @@ WELL = {"OK", "BAD_STATUS"}
 RESETS = {NO_ERROR, INTERNAL_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL}
 # With these nothing may end that its client has not broken.
 MOST_COSTS = 300
+MOST_UNSENT = 65536 + 2 * 65536 + 32768 + 65536
+# What is said to who opens windows by little.
+DRIBBLES = (b"windows that are opened by little", b"more windows than answers")
 TRAILERS = b"0\r\nX-Sum: 1\r\n\r\n"
 
 
@@ -49,7 +52,7 @@ class Oracle:
         for event in town.logged:
             failure = event.get("log_failure")
             self.complain(f"logged: {event.get('log_format')}\n{'' if failure is None else failure.getTraceback()}")
-        if town.network.largest_unsent > 65536 + 2 * 65536 + 32768 + 65536:
+        if town.network.largest_unsent > MOST_UNSENT + town.config.buffer_response_bytes:
             self.complain(f"{town.network.largest_unsent} bytes were held for somebody who takes none")
         for record in town.records:
             name = record.target.decode().removeprefix("/r/")
@@ -86,6 +89,9 @@ class Oracle:
                 if call.begun:
                     self.reached[call.name].append(server.address)
                 head = call.head
+                asking = self.asks.get(call.name)
+                if asking is not None and asking.ask.trails and call.stream.heard_end and not call.stream.trailers:
+                    self.complain(f"{server.address} was sent {call.name} without its trailers")
                 self._judge_request(
                     server.address, call.name, head[":method"], bytes(call.stream.body), whole=call.stream.heard_end
                 )
@@ -125,7 +131,7 @@ class Oracle:
             self.complain(f"{client} {client.left}")
         peer = client.peer
         for last, code, reason in peer.went:
-            dribbles = reason == b"windows that are opened by little" and client.dribbles
+            dribbles = reason in DRIBBLES and client.dribbles
             if code == ENHANCE_YOUR_CALM and (peer.costs > MOST_COSTS or dribbles):
                 continue
             if code != NO_ERROR and not (client.left == "half a head" and code == PROTOCOL_ERROR):

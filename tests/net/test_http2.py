@@ -444,3 +444,19 @@ def test_an_answer_without_a_body_is_heard_before_its_end_and_cut_visibly():
     backend.connection.transport.abortConnection()
     client.flush()
     assert (answer.ended, answer.reset) == (False, 2)
+
+
+def test_a_request_that_ends_while_it_waits_for_memory_begins_when_there_is_some():
+    """Request buffering: its client has said everything by then."""
+    pool = {"backends": ["b:80"], "health_check": {"interval_s": 0}, "queue": {"timeout_s": 3.0}}
+    pools = {"default": {**pool, "buffer_request_bytes": 4096}}
+    town = Http2Town([response(b"a")], [response(b"b")], pools=pools, limits={"memory_bytes": 5000})
+    client = town.client()
+    first, second = client.begin("PUT", "/1", ended=False), client.begin("PUT", "/2", ended=False)
+    client.flush()
+    client.h2.send_data(second, b"", end_stream=True)
+    client.flush()
+    assert not town.requests
+    client.h2.send_data(first, b"", end_stream=True)
+    client.flush()
+    assert [client.answers[one].body for one in (first, second)] == [b"a", b"b"]

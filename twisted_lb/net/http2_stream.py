@@ -125,6 +125,7 @@ class Http2Stream(ClientSide, TunnelStream):
         "_connection",
         "_credit",
         "_deadline",
+        "_end_held",
         "_expected",
         "_frontend",
         "_full",
@@ -180,6 +181,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self._expected: int = -1  # how many bytes its body has, where that was said
         self._held: list[bytes] = []  # of a body that is not taken for now, or not before the batch is over
         self._gathered: bool = False
+        self._end_held: bool = False
         self._trailers: bytes = b""  # behind it, and then behind the answer
         self._paused: bool = False
         self._credit: int = 0  # what has come, and its client was not told that more may
@@ -309,8 +311,10 @@ class Http2Stream(ClientSide, TunnelStream):
         exchange = self.exchange
         if exchange is None:
             self._linger_no_more()
-        elif self._held:
+        elif self._held or self._paused:
+            # The end comes behind what is held; and who takes nothing for now is not told of it, as in HTTP/1.1.
             self._trailers = trailers
+            self._end_held = True
         else:
             exchange.end_request(trailers)
 
@@ -365,7 +369,8 @@ class Http2Stream(ClientSide, TunnelStream):
             if not self._kept_bytes:
                 self._arm(min(self._patience_s, self._connection.rules.body_idle_s))
             self._give_credit()
-        elif held:
+        elif self._end_held:
+            self._end_held = False
             trailers = self._trailers
             self._trailers = b""
             exchange.end_request(trailers)

@@ -1,0 +1,104 @@
+"""HTTP/2 broken on purpose, each time in one place, to see that its fault network notices: see `faults.mutations`, which applies them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from faults.mutations import TESTS, Change, Mutation, broken_copy, once
+
+MUTATIONS = (
+    once("a body that was cut has an end", "Http2Stream.abort", "self.give_up(INTERNAL_ERROR)", 'self.finish(b"")'),
+    once("credit is given while nobody takes the body", "Http2Stream._give_credit", "and not self._paused ", ""),
+    once("a window is not used up by what waited for it", "Http2Stream.take_turn", "self.window -= size"),
+    once("the window of a connection is not used up", "Http2.take_window", "self._window -= size"),
+    once("a change of settings changes no window", "Http2._resize_windows", "stream.window += more"),
+    once(
+        "a reset of the client does not end its request",
+        "Http2.reset_received",
+        'known.client_left("" if code == CANCEL else f"it was reset with {error_name(code)}")',
+    ),
+    once("trailers of an answer are lost", "Http2Stream.finish", "self._trailers = trailers"),
+    once("trailers of a request are lost", "read_trailers", "lines.append(entry.line)"),
+    once("a stream that is over stays a client", "Http2Stream._close", "self._frontend.clients.pop(self, None)"),
+    once("a smaller HPACK table is not spoken of", "Http2.send_block", "block = NO_TABLE + block"),
+    Mutation(
+        "a request whose body is shorter than was said is whole",
+        (
+            Change("Http2Stream.receive_data", " or (ended and self.body_bytes < self._expected)", ""),
+            Change("Http2Stream.end_request", "0 <= self.body_bytes < self._expected", "False"),
+        ),
+    ),
+    once(
+        "an end is told while nobody takes the body",
+        "Http2Stream.end_request",
+        "elif self._held or self._paused:",
+        "elif self._held:",
+    ),
+    once(
+        "an answer without a body ends with its head",
+        "Http2Stream.start",
+        "self._head = block  # it is not known yet whether trailers follow, or the end at all",
+        "self._owner.send_block(self.number, block, ended=True)\n            self._answer_ended = True",
+    ),
+    once("what a connection has taken is not credited", "Http2.data_received", "self._uncredited += size"),
+    once(
+        "who does not take its answer is waited for without end",
+        "Http2Stream._timed_out",
+        'self.cut(CANCEL, "it does not take its answer")',
+    ),
+    once("a body that stalls is waited for without end", "Http2Stream._timed_out", 'self.fault(BadMessage(408, "the body stalled"))'),
+    once("who drains says nothing to its clients", "Http2.drain", "self._leave()"),
+    once("streams behind a GOAWAY are served, and nobody said so", "Http2._left", "goaway(self._last, NO_ERROR)", "goaway(0, NO_ERROR)"),
+    once("fields are lost with a CONTINUATION", "FrameReader._continue", "self._block.append(payload)"),
+    once("padding is a part of the body", "FrameReader._data", "begin, end = _unpadded(data, begin, end)"),
+    once("a POST is sent again", "IDEMPOTENT", 'b"DELETE"', 'b"DELETE", b"POST"'),
+    # Backends.
+    once(
+        "an answer that ends early is whole",
+        "Http2Call.ended",
+        "if self._got < self._expected:",
+        "if False:",
+    ),
+    once(
+        "every reset of a backend says that it has done nothing",
+        "Http2Connection.reset_received",
+        "code == REFUSED_STREAM and not call.answered",
+        "not call.answered",
+    ),
+    once("a backend's window is not used up", "Http2Connection.take_window", "self._window -= size"),
+    once("a backend is credited while nobody takes its answer", "Http2Call._give_credit", "and not self._paused", ""),
+    once(
+        "calls below the last of a GOAWAY are made again",
+        "Http2Connection.goaway_received",
+        "if number > last",
+        "",
+    ),
+    once("trailers of a backend are lost", "Http2Call.trailers_received", "self.ended(trailers)", 'self.ended(b"")'),
+)  # fmt: skip
+
+
+def caught_at(mutation: Mutation, where: Path, most: int) -> tuple[int | None, str]:
+    """How many seeds it takes until the network complains, None when it does not; and what it says."""
+    paths = [str(broken_copy(mutation, where)), str(TESTS)]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "faults_http2", "0", str(most - 1), "1"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None, done.stdout
+    said = done.stdout[max(done.stdout.find("seed "), 0) :]
+    assert said.startswith("seed "), done.stdout + done.stderr
+    return int(said.partition(":")[0].removeprefix("seed ")) + 1, said
+
+
+if __name__ == "__main__":  # tells of each: `python -m faults_http2.mutations SEEDS FOLDER`
+    for number, one in enumerate(MUTATIONS):
+        folder = Path(sys.argv[2]) / str(number)
+        folder.mkdir()
+        seeds, told = caught_at(one, folder, int(sys.argv[1]))
+        first = told.splitlines()[1].strip() if seeds else ""
+        print(f"| {one.name} | {', '.join(f'`{name}`' for name in one.where)} | {seeds} | {first} |", flush=True)

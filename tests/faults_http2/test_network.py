@@ -1,0 +1,116 @@
+"""The fault network over HTTP/2: whole stories, one for each seed; one that fails is told with `scripts/faults h2 SEED`."""
+
+from collections import Counter
+
+import pytest
+from faults_http2.story import complaints, report
+from faults_http2.town import Town
+
+SEEDS = 200
+MANY = 5000
+BLOCK = 250
+
+# How often each of these comes about in these seeds at the least; it is about twice as often today.
+AT_LEAST = {
+    "a connection": 250,
+    "a request": 1500,
+    "a stream that is reset by its client": 70,
+    "a stream that is reset by us": 60,
+    "an end": 1000,
+    "trailers": 40,
+    "a GOAWAY": 20,
+    "a client that is refused a stream": 3,
+    "a client that leaves: close": 3,
+    "a client that leaves: reset": 3,
+    "a client that leaves: half-close": 3,
+    "a client that leaves: stop reading": 3,
+    "a client that leaves: goaway": 3,
+    "a client that leaves: mute": 3,
+    "a client that leaves: half a head": 3,
+    "a town whose backends speak HTTP/2": 60,
+    "a town whose backends speak HTTP/1.1": 60,
+    "a town without sockets": 40,
+    "a town that is drained": 15,
+    "OK": 900,
+    "CUT_SHORT": 15,
+    "CLIENT_GONE": 100,
+    "CLIENT_FAULT": 4,
+    "NO_RESPONSE": 15,
+    "BAD_RESPONSE": 8,
+    "TIMED_OUT": 4,
+    "UNPROCESSED": 5,
+    "STALE_REUSE": 1,
+    "CANCELLED": 2,
+}
+
+
+class Seen:
+    """What has come about in the towns that were looked at."""
+
+    def __init__(self) -> None:
+        self.seeds: set[int] = set()
+        self.count: Counter[str] = Counter()
+
+    def look(self, town: Town) -> None:
+        self.seeds.add(town.seed)
+        count = self.count
+        count[f"a town whose backends speak HTTP/{'2' if town.http2_backends else '1.1'}"] += 1
+        count["a town without sockets"] += town.kernel is None
+        count["a town that is drained"] += town.drained
+        count["a connection"] += len(town.spoken)
+        for record in town.records:
+            count.update(attempt.outcome.name for attempt in record.attempts if attempt.outcome is not None)
+            if record.ended_by is not None and (record.last is None or record.ended_by is not record.last.outcome):
+                count[record.ended_by.name] += 1
+        for client in town.clients:
+            count[f"a client that leaves: {client.left}"] += 1
+            count["a GOAWAY"] += bool(client.peer.went)
+            for asking in client.askings:
+                stream = asking.stream
+                if stream is not None:
+                    count["a request"] += 1
+                    count["a stream that is reset by its client"] += stream.given_up is not None
+                    count["a stream that is reset by us"] += stream.reset is not None
+                    count["a client that is refused a stream"] += stream.reset == 7
+                    count["an end"] += stream.heard_end
+                    count["trailers"] += stream.trailers is not None
+
+
+@pytest.fixture(scope="module")
+def seen():
+    return Seen()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_every_stream_ends_in_one_way_and_nothing_is_left(seed, seen):
+    found = complaints(seed, look=seen.look)
+    assert not found, report(seed, found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("first", range(SEEDS, MANY, BLOCK))
+def test_so_it_is_with_many_more_seeds(first):
+    failed = []
+    for seed in range(first, min(first + BLOCK, MANY)):
+        found = complaints(seed)
+        if found:
+            failed.append(report(seed, found))
+    assert not failed, "\n".join(failed)
+
+
+@pytest.mark.parametrize("seed", [2, 4, 44, 101])
+def test_a_seed_is_told_again_word_for_word(seed):
+    stories: list[list[str]] = []
+    for _ in range(2):
+        lines: list[str] = []
+        Town(seed, lines.append).run()
+        stories.append(lines)
+    assert stories[0] == stories[1]
+    assert len(stories[0]) > 10
+
+
+def test_the_stories_have_everything_in_them(seen):
+    for seed in set(range(SEEDS)) - seen.seeds:
+        seen.look(Town(seed).run())
+    seldom = {what: seen.count[what] for what, least in AT_LEAST.items() if seen.count[what] < least}
+    assert not seldom
