@@ -460,3 +460,18 @@ def test_a_request_that_ends_while_it_waits_for_memory_begins_when_there_is_some
     client.h2.send_data(first, b"", end_stream=True)
     client.flush()
     assert [client.answers[one].body for one in (first, second)] == [b"a", b"b"]
+
+
+def test_each_head_has_its_time_also_where_the_next_one_has_begun():
+    town = Http2Town([response(b"a")], [response(b"b")], [response(b"c")], listener={"timeouts": {"head_s": 3.0}})
+    client = town.raw()
+    heads = [request(1), request(3), request(5)]
+    client.send(heads[0][:12])
+    for at in range(2):
+        town.clock.advance(2.0)
+        client.send(heads[at][12:], heads[at + 1][:12])
+    assert client.goaway is None
+    assert len(client.of(HEADERS)) == 2
+    town.clock.advance(3.5)  # the last one has no end
+    client.take()
+    assert client.goaway == (1, "no complete head in time")

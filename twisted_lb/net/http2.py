@@ -224,7 +224,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """See to the deadlines of what is here in part: a head has `head_s` from its first byte, as in HTTP/1.1 (slowloris)."""
         reader, connection = self._reader, self._connection
         if reader.in_head:
-            if self._head_due == NEVER:
+            if self._head_due == NEVER or self._opened:  # another one than before
                 head_s = connection.rules.head_s
                 self._head_due = connection.clock.now + head_s
                 if not connection.full:
