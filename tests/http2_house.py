@@ -9,13 +9,20 @@ from twisted_lb.config import LoadBalancerConfig
 
 
 class Http2House(House):
-    """A house with such a pool; options are those of the pool, `listener` those of the listener, and `more` the other tables."""
+    """A house with such a pool; options are those of the pool, `listener` those of the listener, `shadow` another pool, and `more` other tables."""
 
     def __init__(
-        self, *names: Any, seed: int = 2, listener: dict[str, Any] | None = None, more: dict[str, Any] | None = None, **pool: Any
-    ) -> None:  # fmt: skip
+        self,
+        *names: Any,
+        seed: int = 2,
+        listener: dict[str, Any] | None = None,
+        more: dict[str, Any] | None = None,
+        shadow: dict[str, Any] | None = None,
+        **pool: Any,
+    ) -> None:
         self._listener = {"address": "127.0.0.1:1", "limits": {"client_bytes_per_s": 0}, **(listener or {})}
         self._more = more or {}
+        self._others = {} if shadow is None else {"shadow": shadow}
         self._pool: dict[str, Any] = {
             "backends": list(names or ("a:80",)),
             "protocol": "h2",
@@ -29,7 +36,7 @@ class Http2House(House):
         """See House: options of the pool."""
         self._pool = {**self._pool, **options}
         return LoadBalancerConfig.model_validate(
-            {"pools": {"default": self._pool}, "listeners": {"default": self._listener}, **self._more}
+            {"pools": {"default": self._pool, **self._others}, "listeners": {"default": self._listener}, **self._more}
         )
 
     def http2(self, address: str = "a:80", *words: Any, **named: Any) -> Http2Backend:

@@ -60,13 +60,18 @@ def test_its_file_offers_what_it_says(config):
         ("streams of a connection", "128", source(http2, "_STREAMS_MOST")),
         (
             "what a client may send of a body ahead of its backend",
-            "64 KiB a stream, 1 MiB a connection",
-            (source(http2_stream, "STREAM_WINDOW_BYTES"), source(http2, "_CONNECTION_WINDOW_BYTES")),
+            "64 KiB a stream",
+            source(http2_stream, "STREAM_WINDOW_BYTES"),
         ),
         (
             "what is kept of an answer that its client does not take",
             "64 KiB a stream, 512 KiB a connection",
             (source(http2_stream, "_HIGH_BYTES"), source(http2_stream, "_ALL_HIGH_BYTES")),
+        ),
+        (
+            "requests that are begun at a time",
+            "128 of one connection, then others have their turn",
+            source(http2, "_MOST_AT_ONCE"),
         ),
         ("what a client that reads nothing makes us say", "64 KiB", source(http2, "_BEHIND_BYTES")),
         ("glitches", "400, of which 10 a second are forgiven", (int(GLITCHES_MOST), int(FORGIVEN_PER_S))),

@@ -138,6 +138,7 @@ PLACES: list[tuple[str, Any, Callable[[Places], Any], Any]] = [
     ("affinity.when_full", "wait", lambda p: p.settings.affinity.waits, True),
     ("affinity.drain_s", 79.0, lambda p: p.settings.affinity.drain_s, None),
     ("retry.more_attempts", 4, lambda p: p.route.retries.more_attempts, None),
+    ("retry.grpc", ["unavailable", "aborted"], lambda p: p.route.retries.grpc, {14, 10}),
     ("retry.bad_statuses", [599], lambda p: p.route.retries.bad_statuses, {599}),
     ("retry.methods", ["POST"], lambda p: b"POST" in p.route.repeatable, True),
     ("retry.backoff_s", 0.5, lambda p: p.route.retries.backoff.base_s, None),
@@ -338,7 +339,7 @@ def configured() -> LoadBalancerConfig:
 
 def test_every_option_has_its_place():
     flat = [one for one in options(LoadBalancerConfig) if one.partition(".")[0] not in BY_NAME]
-    assert sorted({option for option, *_ in [*ALL, *INSTEAD]}) == sorted(flat)
+    assert sorted({*(option for option, *_ in [*ALL, *INSTEAD]), "health_check.grpc_service"}) == sorted(flat)
 
 
 @pytest.mark.parametrize(("option", "value"), [place[:2] for place in ALL], ids=[place[0] for place in ALL])
@@ -448,6 +449,34 @@ def test_the_version_of_the_headers_that_a_pool_s_backends_get_arrives_in_the_pl
     }
     config["listeners"]["web"]["address"] = ":80"
     assert plan_of(LoadBalancerConfig.model_validate(config)).pools["api"].proxy == version
+
+
+def named(**pool: Any) -> Any:
+    """The plan of a pool that has keys which flat ones have not."""
+    listeners = {"web": {"address": ":80", "default_pool": "api"}}
+    config = {"pools": {"api": {"backends": ["a:80"], **pool}}, "listeners": listeners}
+    return plan_of(LoadBalancerConfig.model_validate(config)).pools["api"]
+
+
+@pytest.mark.parametrize(
+    ("said", "tls", "spoken", "offered"),
+    [
+        ("h1", None, "h1", None),
+        ("h2", None, "h2", None),
+        ("auto", None, "h1", None),
+        ("h1", {}, "h1", ("http/1.1",)),
+        ("h2", {}, "h2", ("h2",)),
+        ("auto", {}, "auto", ("h2", "http/1.1")),
+    ],
+)
+def test_what_a_pool_speaks_arrives_in_the_plan(said, tls, spoken, offered):
+    plan = named(protocol=said, **({} if tls is None else {"tls": tls}))
+    assert (plan.upstream.protocol, plan.tls and plan.tls.protocols) == (spoken, offered)
+
+
+def test_the_service_that_a_check_of_grpc_asks_for_arrives_in_the_plan():
+    checks = named(protocol="h2", health_check={"kind": "grpc", "grpc_service": "a.B"}).checks
+    assert (checks.grpc, checks.http, checks.script) == (b"a.B", None, None)
 
 
 def test_every_option_of_a_mirror_has_its_place():

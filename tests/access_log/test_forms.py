@@ -234,7 +234,7 @@ def test_every_placeholder_has_a_value_and_every_form_a_name(build):
     }  # fmt: skip
     of_tls = {"tls_version", "tls_cipher", "tls_name", "tls_resumed", "client_subject", "client_fingerprint"}
     of_proxy = {name for name in LOG_PLACEHOLDERS if name.startswith("proxy_")}
-    assert {name for name, word in told.items() if word == "-"} == {"detail", *of_tls, *of_proxy}
+    assert {name for name, word in told.items() if word == "-"} == {"detail", "grpc_status", *of_tls, *of_proxy}
 
 
 @pytest.mark.parametrize("form", [*FORMATS, "{target} {query} {referer}"])

@@ -362,6 +362,45 @@ def test_answers_of_one_batch_each_end_with_their_own_frame():
     assert [data_of(client, number) for number in (1, 3, 5, 7)] == [[(3, True)]] * 4
 
 
+# HTTP/2 on both sides.
+
+
+def both(*script, **options):
+    pool = {"backends": ["c:80"], "protocol": "h2", "health_check": {"interval_s": 0}, **options}
+    town = Http2Town(pools={"default": pool})
+    return town, Http2Backend(town.network, "c:80", script)
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_an_answer_whose_end_was_told_is_not_reset_behind_it(method):
+    """Of a HEAD the head is all of it, whatever becomes of its stream at the backend."""
+
+    def die(asked):
+        asked.head(304 if method == "GET" else 200, ("etag", '"x"'))
+        asked.connection.transport.abortConnection()
+
+    town, _ = both(die)
+    client = town.client()
+    answer = client.ask(method)
+    town.clock.advance(3)
+    client.flush()
+    assert (answer.ended, answer.reset) == (True, None)
+    assert town.frontend.exchanges == 0
+    assert not town.connections[0]._streams
+
+
+def test_a_reset_of_the_client_reaches_a_backend_of_http_2():
+    town, backend = both(lambda asked: None)
+    client = town.client()
+    stream = client.begin()
+    client.flush()
+    client.h2.reset_stream(stream, 8)
+    client.flush()
+    (request,) = backend.requests
+    assert (request.reset, town.frontend.exchanges) == (8, 0)
+    assert backend.connection.open
+
+
 @pytest.mark.parametrize("size", [0, 100])
 def test_a_client_with_a_smaller_table_is_told_that_we_go_by_it(size):
     """RFC 9113 4.3.1: with the next field block, and not again; else nghttp2 and h2 end the connection."""

@@ -219,6 +219,20 @@ def test_who_has_closed_its_side_cannot_answer_and_is_not_asked():
     world.close()
 
 
+def test_what_a_client_has_not_said_to_its_end_is_over_with_its_side():
+    world = world_of(listeners={"default": {"address": "127.0.0.1:0", "client_half_close": "finish"}})
+    post = frame(HEADERS, END_HEADERS, 3, block_of("POST"))
+    peer = begun(world, request(1), post, frame(DATA, 0, 3, b"a part"))
+    assert world.engine.exchanges == 2
+    peer.shut()
+    assert world.engine.exchanges == 1
+    world.backend(0).send(OK)
+    peer.read()
+    assert {one[2] for one in frames(peer.received) if one[0] == HEADERS} == {1}
+    assert gone(world)
+    world.close()
+
+
 def test_who_closes_its_side_has_left_by_default():
     world = world_of()
     peer = begun(world, request(1))

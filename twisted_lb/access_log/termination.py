@@ -29,6 +29,7 @@ STATES: Final[dict[Outcome | Refusal | Reply, str]] = {
     Outcome.NO_PORT: "RC",
     Outcome.BACKLOG_FULL: "sC",
     Outcome.LATE: "sH",
+    Outcome.NO_SWITCH: "PH",
     Refusal.BAD_REQUEST: "PR",
     Refusal.FORBIDDEN: "PR",
     Refusal.NO_ROUTE: "PR",

@@ -13,7 +13,7 @@ LOG_PLACEHOLDERS = (
     "time", "client", "client_port", "peer", "listener", "scheme", "tls_version", "tls_cipher", "tls_name", "tls_resumed",
     "client_subject", "client_fingerprint", "proxy_unique_id", "proxy_authority", "proxy_alpn", "proxy_tls_version", "proxy_tls_cipher",
     "proxy_client_cn", "proxy_client_verified", "proxy_aws_vpce_id", "proxy_azure_pel_id", "proxy_gcp_conn_id", "version", "host", "method", "target", "path", "query",
-    "referer", "user_agent", "request_id", "trace_id", "route", "pool", "backend", "backend_address", "status", "outcome",
+    "referer", "user_agent", "request_id", "trace_id", "route", "pool", "backend", "backend_address", "status", "grpc_status", "outcome",
     "state", "detail", "attempts", "retries", "request_bytes", "response_bytes", "took_s", "took_ms", "took_us", "body_ms", "queue_ms",
     "connect_ms", "first_byte_ms",
 )  # fmt: skip

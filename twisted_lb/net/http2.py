@@ -906,6 +906,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             self._connection.linger(half_close=False)
         elif self._streams and self._connection.rules.finish_half_closed:
             self._leaving = 2
+            for stream in list(self._streams.values()):
+                if not stream.request_ended:
+                    stream.client_left()  # nothing that it has begun to say comes to an end
         else:
             self._stop()
             self._drop()

@@ -42,6 +42,8 @@ _LINGER_BYTES: Final = 262144
 _SMALL_BYTES: Final = 1024
 _JOINED_BYTES: Final = 4096
 _SMALL_MOST: Final = 64
+# RFC 9110 6.4.1: their head is all of them, as to a HEAD.
+_NO_CONTENT: Final = (204, 304)
 # Of a window that lets less than this of a frame through not much is opened.
 _DRIBBLE_BYTES: Final = 1024
 
@@ -424,10 +426,14 @@ class Http2Stream(ClientSide, TunnelStream):
             block += encode_lines(extra)
         if not head.dated:
             block += encode_lines(b"date: " + self._frontend.runtime.http_date())
-        if framing == 0:
-            self._head = block  # it is not known yet whether trailers follow, or the end at all
-        else:
+        exchange = self.exchange
+        if framing != 0:
             self._owner.send_block(self.number, block, ended=False)
+        elif head.status in _NO_CONTENT or (exchange is not None and exchange.head.method == b"HEAD"):
+            self._answer_ended = True
+            self._owner.send_block(self.number, block, ended=True)
+        else:
+            self._head = block  # it is not known yet whether trailers follow, or the end at all
 
     def _refuse_tunnel(self) -> None:
         """The backend answers as if it had been asked for a page: a client that has asked for a tunnel would take that for one."""
@@ -581,9 +587,15 @@ class Http2Stream(ClientSide, TunnelStream):
         self._close()
 
     def abort(self) -> None:
-        """See ClientSide: a reset, so that nobody takes it for its end."""
+        """See ClientSide: a reset, so that nobody takes it for its end. Where the client has been told the end already, as of a HEAD with its head,
+        there is nothing that was cut.
+        """
         self.exchange = None
-        self.give_up(INTERNAL_ERROR)
+        if self._answer_ended and not self.over:
+            self._uncount()
+            self._end_answer()
+        else:
+            self.give_up(INTERNAL_ERROR)
 
     def check_switch(self, head: ResponseHead) -> None:
         """See ClientSide: it is us who have made the key, and its answer is for us (RFC 6455 4.1)."""
