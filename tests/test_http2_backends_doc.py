@@ -55,4 +55,4 @@ def test_the_outcomes_are_those_of_the_table():
 def test_the_bounds_are_those_of_the_code():
     assert f"and {http2_upstream.CALLS_MOST}." in PAGE
     assert http2_upstream.CALL_WINDOW_BYTES == 1 << 20
-    assert (http2_upstream._SILENCE_S, http2_upstream._PING_ANSWER_S) == (30.0, 10.0)
+    assert (http2_upstream.SILENCE_S, http2_upstream.PING_ANSWER_S) == (30.0, 10.0)

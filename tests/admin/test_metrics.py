@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 from house import GET, House
+from http2_house import Http2House
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from prometheus_client.utils import floatToGoString
@@ -391,6 +392,22 @@ def test_a_backend_that_was_removed_has_no_series_and_its_pool_has_all_that_it_d
     assert value(lb, "request_duration_seconds_count", pool="default", code_class="2xx") == 1
 
 
+def test_calls_to_backends_and_how_those_of_grpc_end_are_told():
+    lb = Http2House("a:80")
+    backend = lb.http2(
+        "a:80", [lambda request: request.head(200, ("grpc-status", "14"), ended=True)], otherwise=lambda _: None
+    )
+    call = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/grpc\r\nTE: trailers\r\nConnection: te\r\nContent-Length: 0\r\n\r\n"
+    lb.ask(call)
+    lb.ask(call)
+    lb.ask(call)
+    assert value(lb, "grpc_calls_total", pool="default", code="unavailable") == 1
+    assert value(lb, "upstream_http2_connections", pool="default", backend="a:80") == 1
+    assert value(lb, "upstream_http2_calls", pool="default", backend="a:80") == 2
+    assert len(backend.connections) == 1
+    lb.close()
+
+
 def test_each_family_is_declared_once_and_told_in_both_formats(house):
     lb = busy(house)
     names = [family.name for family in FAMILIES]
@@ -413,7 +430,10 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     of_levels = {"level_share", "level_usable"}  # of pools with several alone
     of_agents = {"agent_garbled"}  # of one that has said what is no word
     of_hedging = {"hedges", "hedge_delay_seconds"}  # of pools that hedge
-    assert told == {family.name.removesuffix("_total") for family in FAMILIES} - of_levels - of_agents - of_hedging
+    of_http2 = {"upstream_http2_connections", "upstream_http2_calls"}  # of pools that speak it with backends
+    of_grpc = {"grpc_calls"}  # of pools that had any
+    optional = of_levels | of_agents | of_hedging | of_http2 | of_grpc
+    assert told == {family.name.removesuffix("_total") for family in FAMILIES} - optional
     open_text = text(lb, process, openmetrics=True)
     assert open_text.endswith("# EOF\n")
     assert names_in(openmetrics(open_text)) == names_in(prometheus(text(lb, process)))

@@ -251,7 +251,7 @@ def test_flags_win_over_the_file_and_the_rest_of_it_stays(tmp_path: Path) -> Non
         ('backends = ["a:80"]\n[health_check]\ninterval_s = nan', "should be a finite number"),
         ('backends = ["a:80"]\n[health_check]\npath = "x"', "should begin with /"),
         ('backends = ["a:80"]\n[health_check]\npath = "/a b"', "should begin with /"),
-        ('backends = ["a:80"]\n[health_check]\nkind = "udp"', "should be 'http', 'tcp' or 'script', not 'udp'"),
+        ('backends = ["a:80"]\n[health_check]\nkind = "udp"', "should be 'http', 'tcp', 'script' or 'grpc', not 'udp'"),
         ('backends = ["a:80"]\n[timeouts]\ndrain_s = 0', "lb.toml:3:11: timeouts.drain_s: "),
         (
             'backends = ["a:80"]\n[retry]\nbad_statuses = [404]',

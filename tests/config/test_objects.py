@@ -184,6 +184,8 @@ POOL: dict[str, tuple[Any, Any]] = {
     "panic.even_down": (True, True),
     "retry.more_attempts": (3, 4),
     "retry.bad_statuses": ([500], [501]),
+    "retry.grpc": (["unavailable"], ["aborted", "internal"]),
+    "health_check.grpc_service": ("a.B", "c.D"),
     "retry.methods": (["POST"], ["PATCH"]),
     "retry.backoff_s": (0.25, 0.5),
     "retry.backoff_most_s": (1.0, 2.0),
@@ -214,7 +216,7 @@ BACKEND: dict[str, tuple[Any, Any]] = {
 # What an object says of itself alone.
 OWN = {
     "listener": {"address"},
-    "pool": {"backends", "mirror", "targets", "tls"},
+    "pool": {"backends", "mirror", "protocol", "targets", "tls"},
     "backend": {"address", "name"},
     "route": {
         "name", "listeners", "sni", "terminate_tls", "host", "path", "path_prefix", "method", "headers", "query", "clients", "pool", "split",

@@ -319,8 +319,6 @@ class HealthCheckConfig(Model):
             raise error_at('kind = "script" needs a script', "kind")
         if self.kind != "script" and self.script is not None:
             raise error_at(f'script needs kind = "script", or none: {_ASKS[self.kind]}', "script", beside=("kind",))
-        if self.kind != "grpc" and self.grpc_service:
-            raise error_at(f'grpc_service needs kind = "grpc": {_ASKS[self.kind]}', "grpc_service")
         if self.kind != "http":
             for key in ("method", "host", "headers", "expect_statuses", "expect_text", "busy_statuses", "agent"):
                 if getattr(self, key) != type(self).model_fields[key].default:

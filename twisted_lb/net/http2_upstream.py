@@ -73,8 +73,8 @@ _FLUSH_BYTES: Final = 65536
 _JOINED_BYTES: Final = 16384
 _PIECES_MOST: Final = 1000
 # Where nothing has come for so long though calls run, the backend is asked whether it is there (PING), and has so long to say so.
-_SILENCE_S: Final = 30.0
-_PING_ANSWER_S: Final = 10.0
+SILENCE_S: Final = 30.0
+PING_ANSWER_S: Final = 10.0
 _PING: Final = b"twistdlb"
 # How long a connection that ends waits for its backend to take the rest.
 _CLOSING_S: Final = 10.0
@@ -579,7 +579,7 @@ class Http2Connection(FrameReceiver, Receiver):
             self._quiet = self.requests > 0
             self._heard_at = self.keeper.clock.now
             self._pinged_at = NEVER
-            self.keeper.deadlines.arm(self._deadline, self._heard_at + _SILENCE_S)
+            self.keeper.deadlines.arm(self._deadline, self._heard_at + SILENCE_S)
         self.requests += 1
         call.number = number
         call.window = self._initial_window
@@ -931,12 +931,12 @@ class Http2Connection(FrameReceiver, Receiver):
         now, deadlines = self.keeper.clock.now, self.keeper.deadlines
         if self._pinged_at != NEVER:
             self._die("it answers no PING", abort=True)
-        elif now - self._heard_at >= _SILENCE_S:
+        elif now - self._heard_at >= SILENCE_S:
             self._pinged_at = now
             self.send(ping(_PING), b"")
-            deadlines.arm(self._deadline, now + _PING_ANSWER_S)
+            deadlines.arm(self._deadline, now + PING_ANSWER_S)
         else:
-            deadlines.arm(self._deadline, self._heard_at + _SILENCE_S)
+            deadlines.arm(self._deadline, self._heard_at + SILENCE_S)
 
     def leave(self) -> None:
         """Take no new calls: it ends with its last one. Harmless when it does."""
