@@ -205,6 +205,8 @@ class Client(Actor):
         self._shut = settings.get(WINDOW, WINDOW_BYTES) < 5000
         self.dribbles = self._shut  # opens windows by little
         self._wide = rng.random() < 0.4
+        self._stingy = rng.random() < 0.4  # with the window of the connection
+        self._credit = 0
         self._slow = rng.random() < 0.1
         self._resting = False
         pause_s = rng.choice([0.0, 0.0, 0.0, 0.01, 0.1])
@@ -249,10 +251,19 @@ class Client(Actor):
                 asking.look()
             return
         if size:
-            self.peer.credit(None, size)
+            self._credit += size
+            if not self._stingy or self._credit > WINDOW_BYTES // 2:
+                self._pay()
+            elif self._credit == size:
+                self.clock.callLater(self.rng.uniform(0.1, 1.0), self._pay)
         asking = self.by_stream.get(stream.number)
         if asking is not None:
             asking.heard(size)
+
+    def _pay(self) -> None:
+        credit, self._credit = self._credit, 0
+        if not self.over:
+            self.peer.credit(None, credit)
 
     def readConnectionLost(self) -> None:
         self.ended = True
@@ -326,8 +337,8 @@ class Client(Actor):
             self.askings += some
             for asking in some:
                 asking.tell(asking.live())
-            if rng.random() < 0.3:
-                self._say_something()
+            if rng.random() < 0.5:
+                self.clock.callLater(rng.choice([0.0, rng.uniform(0, 3.0)]), self._say_something)
             yield (lambda some=some: self.over or all(one.done for one in some)), 5 * PATIENCE_S
             if rng.random() < 0.3:
                 yield rng.choice([rng.uniform(0, 0.5), rng.uniform(0, 4.0)])
@@ -341,7 +352,9 @@ class Client(Actor):
 
     def _say_something(self) -> None:
         rng, peer = self.rng, self.peer
-        if rng.random() < 0.5:
+        if self.over or self.left:
+            return
+        if rng.random() < 0.4:
             peer.chat()
         else:
             window = rng.choice([0, 1, 100, 20_000, 65535, 100_000])
