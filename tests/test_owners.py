@@ -124,7 +124,6 @@ BY_HAND = {
         "tests/test_service.py": "over Twisted's own transports, as a program may",
         "tests/operated.py": "over a network in memory, with an operator",
         "tests/net/test_found_by_faults.py": "over foreign transports",
-        "tests/faults/securing.py": "behind an arrival over a network in memory",
     },
     "twisted_lb.core.pool.Pool": {
         "tests/builders.py": "the core by itself",
