@@ -43,6 +43,7 @@ class Asking(Actor):
         self.ask = ask
         self.client = client
         self.stream: Stream | None = None
+        self.gave_up_at: float | None = None
         self.given_up = ""  # what it waited for in vain
         self._credit = 0
         self._crediting = False
@@ -124,6 +125,7 @@ class Asking(Actor):
         stream = self.stream
         if stream is not None and not self.over:
             self.client.note(f"gives {self.ask.name} up")
+            self.gave_up_at = self.clock.seconds()
             self.client.peer.give_up(stream, CANCEL)
             self.look()
 
@@ -210,6 +212,7 @@ class Client(Actor):
         self._slow = rng.random() < 0.1
         self._resting = False
         pause_s = rng.choice([0.0, 0.0, 0.0, 0.01, 0.1])
+        self.reads_at_once = not (self._slow or pause_s)
         self.peer = ClientPeer(self, clock, rng, settings, lambda text: complain(f"{name}: {text}"), pause_s)
         self._network = network
         self._address = address

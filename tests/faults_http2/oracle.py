@@ -162,6 +162,10 @@ class Oracle:
             self.complain(f"{name} was reset with PROTOCOL_ERROR, and nothing is wrong with it")
         if stream.reset == NO_ERROR and not stream.heard_end:
             self.complain(f"{name} was reset as if it were answered")
+        if asking.gave_up_at is not None and self._hears_at_once(client) and record.ended_at > asking.gave_up_at + 0.1:
+            self.complain(
+                f"{name} was given up at {asking.gave_up_at}, and ended {record.ended_by} at {record.ended_at}"
+            )
         ended_by = record.ended_by.name if record.ended_by is not None else ""
         if stream.head:
             self._judge_answer(asking, stream, record, ended_by)
@@ -171,12 +175,19 @@ class Oracle:
         if ended_by in WELL and not stream.heard_end and stream.given_up is None and not gone:
             self.complain(f"{name} ended well, and its client has {stream.head} and no end")
 
+    def _hears_at_once(self, client: Client) -> bool:
+        """Whether what this client says is heard without delay."""
+        chances = self.town.chances
+        quiet = not (chances.delayed or chances.stalled or chances.partial_write)
+        return quiet and client.reads_at_once and client.left in ("", "done")
+
     def _judge_answer(self, asking: Asking, stream: Stream, record: Record, ended_by: str) -> None:
         ask, head = asking.ask, stream.head
         name = ask.name
         if int(head[":status"]) != record.status:
             self.complain(f"{name} got {head[':status']}, and its end says {record.status}")
-        if stream.heard_end and ended_by == Outcome.CUT_SHORT.name:
+        without_content = ask.method == "HEAD" or head[":status"] in ("204", "304")
+        if stream.heard_end and ended_by == Outcome.CUT_SHORT.name and not without_content:
             self.complain(f"{name} was cut short, and its client has an end behind {len(stream.body)} bytes")
         nonce = head.get("x-nonce", "")
         if not nonce:

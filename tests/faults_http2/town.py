@@ -52,7 +52,8 @@ class Town:
         self.spoken: list[Http2] = []  # connections that speak it
         self.drained = self._ends = False
         self.backends: dict[int, Backend] = {}
-        self.faults = Faults(self.clock, rng, weather(rng), lambda fault: self.note("network", str(fault)))
+        self.chances = weather(rng)
+        self.faults = Faults(self.clock, rng, self.chances, lambda fault: self.note("network", str(fault)))
         self.network = TownNetwork(self.clock, self.faults, rng, random.Random(f"{seed}/connects"), None)
         self.network.connects.full_share = self.faults.chances.refused
         self.kernel = self.network.kernel = Kernel(self.clock, rng) if rng.random() < 0.6 else None

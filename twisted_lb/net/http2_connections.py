@@ -31,7 +31,7 @@ class _Place:
     def __init__(self, backend: Backend) -> None:
         self.backend: Final = backend
         self.connections: Final[list[Http2Connection]] = []  # that take calls
-        self.dialling: Final[list[_Dialling]] = []
+        self.dialling: Final[list[_Joining]] = []
         self.peak: Final = Recent(_PEAK_PERIOD_S)  # most calls that ran at once
         self.one_each: bool = False  # the backend was last seen to speak HTTP/1.1
 
@@ -53,7 +53,7 @@ class _Waiting:
 
     def __init__(self, requester: Requester) -> None:
         self.requester: Final = requester
-        self.dialling: _Dialling | None = None
+        self.dialling: _Joining | None = None
         self.over: bool = False
         self.due: float = NEVER
         self.deadline: Final = Deadline(self._timed_out)
@@ -77,7 +77,7 @@ class _Waiting:
             self.requester.unreachable(Outcome.CONNECT_TIMEOUT, "no answer in time")
 
 
-class _Dialling:
+class _Joining:
     """A connection that is being made, and who waits for it. When it is up it becomes what its backend speaks."""
 
     def __init__(
@@ -269,15 +269,15 @@ class Http2Connections(CallKeeper):
             place = self._places[key] = _Place(backend)
         return place
 
-    def _join(self, one: _Waiting, dialling: _Dialling) -> None:
+    def _join(self, one: _Waiting, dialling: _Joining) -> None:
         dialling.waiting[one] = None
         one.dialling = dialling
         if one.due < dialling.ends_at:
             self.deadlines.arm(one.deadline, one.due)
 
-    def _dial(self, place: _Place, key: object, requester: Requester) -> _Dialling:
+    def _dial(self, place: _Place, key: object, requester: Requester) -> _Joining:
         rules, greeting = self.upstream_rules, self.keeper.greeting_of(place.backend, requester)
-        dialling = _Dialling(self, place, key, self.keeper.greetings, greeting)
+        dialling = _Joining(self, place, key, self.keeper.greetings, greeting)
         dialling.ends_at = self.clock.now + rules.connect_s
         place.dialling.append(dialling)
         dial, address = self._runtime.dial, place.backend.address
