@@ -173,7 +173,7 @@ READERS = {
         "_RequestClient",
     },
     "RouteRules": {"Action", "Exchange", "Lead", "Mirror", "Route", "Session", "answer_for"},
-    "UpstreamRules": {"Cluster", "Http1Upstream", "Http2Call", "Http2Connection", "Http2Connections", "_Dialling"},
+    "UpstreamRules": {"Cluster", "Http1Upstream", "Http2Call", "Http2Connection", "Http2Connections", "_Joining"},
 }
 OF = {"arrival_rules": "ArrivalRules", "client_rules": "ClientRules", "upstream_rules": "UpstreamRules"}
 
