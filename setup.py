@@ -233,6 +233,7 @@ distribution = setup(
             "axe-playwright-python>=0.1.8",
             "coverage>=7.13",
             "grpcio>=1.76",
+            "grpcio-reflection>=1.76",
             "gunicorn>=27",
             "h11>=0.16",
             "h2>=4.4",
