@@ -236,7 +236,7 @@ class PoolMachine(RuleBasedStateMachine):
         verdict = self.pool.claim_on(backend, ANY, self.now)
         if isinstance(verdict, Ticket):
             assert member
-            assert full or any(not ticket.tried and ticket.only is None for ticket in self.tickets)
+            assert full or any(backend not in ticket.tried and ticket.only is None for ticket in self.tickets)
             assert verdict.only is backend
             self.tickets.append(verdict)
         elif verdict is None:
