@@ -106,7 +106,12 @@ def with_page(text: str, folder: Path) -> str:
     return text.replace("/etc/lb/", f"{folder}/")
 
 
-@pytest.mark.parametrize("text", TOML, ids=range(len(TOML)))
+# Whose clients speak HTTP/2 alone, as tests/e2e/test_grpc.py does.
+OF_GRPC = [text for text in TOML if 'protocols = ["h2"]' in text]
+OTHERS = [text for text in TOML if text not in OF_GRPC]
+
+
+@pytest.mark.parametrize("text", OTHERS, ids=range(len(OTHERS)))
 def test_a_recipe_runs(text, tmp_path):
     # Without a port it would be 80.
     text = f"{with_page(text, tmp_path)}\n[listen]\nport = 8000\n"
@@ -116,7 +121,7 @@ def test_a_recipe_runs(text, tmp_path):
 
 def test_the_recipes_say_what_they_are_for(tmp_path):
     configs = []
-    for text in TOML:
+    for text in OTHERS:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
     proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported, redis, sql = (
@@ -163,3 +168,12 @@ def test_addresses_are_moved_and_nothing_else(tmp_path):
         moved,
     )
     assert one.pools == {"app1:8000": "default", "unix:/run/a.sock": "default"}
+
+
+def test_the_recipe_of_grpc_says_what_it_is_for(tmp_path):
+    (text,) = OF_GRPC
+    (tmp_path / "lb.toml").write_text(text)
+    config = load_toml(tmp_path / "lb.toml")
+    (listener,), (pool,) = config.listeners.values(), config.pools.values()
+    assert (listener.protocols, pool.protocol, pool.policy) == (("h2",), "h2", "least")
+    assert (pool.health_check.kind, pool.retry.grpc) == ("grpc", ("unavailable",))
