@@ -207,7 +207,7 @@ def readme() -> str:
 distribution = setup(
     name="twisted-lb",
     version="0.1.0",
-    description="A load balancer for HTTP/1.1, also over TLS, that runs as a Twisted daemon, and whose decisions are a class",
+    description="A load balancer for HTTP/1.1 and HTTP/2, also over TLS, and for TCP, that runs as a Twisted daemon, and whose decisions are a class",
     long_description=readme(),
     long_description_content_type="text/markdown",
     license="MIT",

@@ -100,7 +100,7 @@ def frames_of(pieces: list[bytes], *, of_client: bool, holds: int = 0) -> list[o
             assert reader.held <= BLOCK_BYTES + FRAME_BYTES + HEAD_BYTES, reader.held
     except Http2Error as error:
         return [*heard.told, (error.code, error.reason)]
-    return [*heard.told, reader.held, reader.in_block]
+    return [*heard.told, reader.held, reader.in_head]
 
 
 def check_frames(data: bytes, cut: int, *, of_client: bool) -> None:

@@ -52,10 +52,5 @@ class Glitches:
         if self.count > 0.0:
             self.count -= 1.0
 
-    @property
-    def spent(self) -> bool:
-        """Whether the budget is spent."""
-        return self.count > GLITCHES_MOST
-
     def __repr__(self) -> str:
         return f"<Glitches {self.count:.0f}, {self.paid} paid>"

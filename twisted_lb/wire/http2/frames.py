@@ -193,11 +193,6 @@ class FrameReader:
         return len(self._rest) + sum([len(part) for part in self._block])
 
     @property
-    def in_block(self) -> bool:
-        """Whether a field block has begun, and not ended."""
-        return self._stream != 0
-
-    @property
     def in_head(self) -> bool:
         """Whether a part of a field block is here, and not all of it."""
         rest = self._rest
