@@ -236,7 +236,9 @@ class PoolMachine(RuleBasedStateMachine):
         verdict = self.pool.claim_on(backend, ANY, self.now)
         if isinstance(verdict, Ticket):
             assert member
-            assert full or any(backend not in ticket.tried and ticket.only is None for ticket in self.tickets)
+            # Those who wait for it come first, also where a bound has just been lifted.
+            ahead = [one for one in self.tickets if one.only in (None, backend) and backend not in one.tried]
+            assert full or ahead
             assert verdict.only is backend
             self.tickets.append(verdict)
         elif verdict is None:
@@ -344,7 +346,8 @@ class PoolMachine(RuleBasedStateMachine):
             assert self.told == []
         elif not lease.trial and (was_out or lease.opened_at < returned_at):
             assert self.told == [], "an attempt from before told something new"
-        elif outcome is Outcome.REFUSED:
+        elif outcome is Outcome.REFUSED and not (lease.trial and self.waited):
+            # Of a trial that came early, since somebody waited, a refusal is no news.
             assert isinstance(self.told[0], events.BackendEjected)
 
     def out_for_serving_badly(self, backend):

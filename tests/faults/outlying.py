@@ -103,4 +103,4 @@ class Outlying:
 
 def _good(attempt: Attempt) -> bool:
     answer = attempt.answer
-    return answer is not None and answer.complete and 200 <= (answer.status or 0) < 500
+    return answer is not None and answer.complete and not answer.cut and 200 <= (answer.status or 0) < 500

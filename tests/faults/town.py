@@ -170,6 +170,8 @@ class Town:
             hear=self._heard_event,
             observers=(self._heard_end,),
             runtime=runtime,
+            # Behind it: what it says may open who is down, where there is panic, and is no event then.
+            probed=lambda *_: runtime.soon(self.note_usable),
         )
         self.follow()
         self.frontend = self.balanced.frontend

@@ -23,6 +23,7 @@ from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.session import Session
 from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
+from twisted_lb.probes import ProbeResult
 from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.names import NamedDial
 from twisted_lb.testing.network import MemoryListener, MemoryNetwork
@@ -71,7 +72,7 @@ class Balanced:
     """A balancer with this configuration on a MemoryNetwork, at `address`; its backends are those of the test.
 
     `events` are the changes of state so far, `records` those of the requests that have ended, or were refused,
-    unless there are other `observers`, `log_lines` what the access log has of them, `spans` what traces have, as in OTLP. `lists` are the target lists, by pool: they tell what the test says. `close` ends it; exchanges that are still running then are cut.
+    unless there are other `observers`, `log_lines` what the access log has of them, `spans` what traces have, as in OTLP. `lists` are the target lists, by pool: they tell what the test says. `probed` is told each result of a check, as `DataPlane` has it. `close` ends it; exchanges that are still running then are cut.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Balanced:
         hear: Callable[[Event], None] | None = None,
         observers: tuple[Observer, ...] | None = None,
         runtime: Runtime | None = None,
+        probed: Callable[[str, str, ProbeResult], None] = lambda _pool, _backend, _result: None,
     ) -> None:
         self.config: Final = config
         self.network: Final = network
@@ -99,6 +101,7 @@ class Balanced:
             hear=self.events.append if hear is None else hear,
             observers=(self.records.append,) if observers is None else observers,
             provide=self._list,
+            probed=probed,
             log_line=self.log_lines.append,
             send_spans=lambda texts, _: self.spans.extend(json.loads(b"[%b]" % texts)),
         )
