@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from faults.attempts import Attempt
 from faults.ledger import TakenOut
+from faults.tape import HEARD_RST
 
 from twisted_lb.core.ejection import EjectionRule
 
@@ -103,4 +104,7 @@ class Outlying:
 
 def _good(attempt: Attempt) -> bool:
     answer = attempt.answer
-    return answer is not None and answer.complete and not answer.cut and 200 <= (answer.status or 0) < 500
+    if answer is None or not answer.complete or not 200 <= (answer.status or 0) < 500:
+        return False
+    # A reset may overtake the FIN that would have been the end of it.
+    return attempt.tape is None or attempt.tape.first(HEARD_RST) is None
