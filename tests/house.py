@@ -7,7 +7,8 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.backend import Backend
 from twisted_lb.core.record import Observer, Record
 from twisted_lb.net.clock import Clock
-from twisted_lb.plan import Plan, plan_of
+from twisted_lb.plan import plan_of
+from twisted_lb.planned import Plan
 from twisted_lb.testing import Balanced, HeapClock, MemoryNetwork, ScriptedBackend, ScriptedClient
 from twisted_lb.testing.balanced import WALL_TIME, runtime_of
 

@@ -17,7 +17,8 @@ from twisted_lb.core.record import Record
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.listener import bind_tcp
 from twisted_lb.net.pipes import CAN_SPLICE
-from twisted_lb.plan import DEFAULT, RoutePlan
+from twisted_lb.plan import DEFAULT
+from twisted_lb.planned import RoutePlan
 from twisted_lb.testing import NEVER_ANSWER, RESET, ScriptedClient, Wait, response
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"

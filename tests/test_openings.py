@@ -12,7 +12,7 @@ from twisted.internet.endpoints import _SystemdParser
 from twisted.python.systemd import ListenFDs
 
 from twisted_lb import openings as module
-from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.errors import StartError
 from twisted_lb.net.sockets import Held, bind_tcp, inode_of
 from twisted_lb.openings import STATUS, handed, openings

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, ReportView, merged
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.operating import Operating, clean
+from twisted_lb.plan_diff import diff_of
 from twisted_lb.testing import CLOSE, response
 from twisted_lb.testing.backends import NEVER_ANSWER
 
@@ -433,7 +434,7 @@ def test_a_reload_keeps_a_limit_and_drops_it_with_its_backend(three):
     assert three.view("app/c").limit == 50
     less = dataclasses.replace(pool, backends=pool.backends[:2])
     changed = dataclasses.replace(plan, pools={"app": less})
-    assert "limit 50 of c in app" in "\n".join(three.plane.diff(changed).lines)
+    assert "limit 50 of c in app" in "\n".join(diff_of(three.plane, changed).lines)
     three.plane.apply(changed)
     assert three.operating.snapshot().changes == []
 

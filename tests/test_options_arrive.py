@@ -18,7 +18,8 @@ from twisted_lb.config.references import FLAT
 from twisted_lb.config.targets import TargetsConfig
 from twisted_lb.config.tls import PoolTls
 from twisted_lb.core.pickers import POLICIES
-from twisted_lb.plan import DEFAULT, Plan, TargetsPlan, plan_of
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.planned import Plan, TargetsPlan
 from twisted_lb.service import LoadBalancerService
 from twisted_lb.tls.outgoing import Outgoing
 from twisted_lb.tls.serving import Serving

@@ -35,7 +35,7 @@ PARTS = {
     "twisted_lb.core.gate.Gate": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.checks.Checks": {"twisted_lb/data_plane.py": ""},
     "twisted_lb.probes.NetworkProbe": {"twisted_lb/data_plane.py": ""},
-    "twisted_lb.plan.Plan": {"twisted_lb/plan.py": ""},
+    "twisted_lb.planned.Plan": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.ClientRules": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.RouteRules": {"twisted_lb/plan.py": ""},
     "twisted_lb.net.settings.UpstreamRules": {"twisted_lb/plan.py": ""},

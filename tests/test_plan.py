@@ -13,7 +13,8 @@ from twisted_lb.core.script import Script, Step
 from twisted_lb.errors import ConfigError
 from twisted_lb.http_check import HttpQuestion
 from twisted_lb.net.local_reply import HTML, JSON, TEXT
-from twisted_lb.plan import DEFAULT, CheckPlan, Files, Plan, plan_of
+from twisted_lb.plan import DEFAULT, Files, plan_of
+from twisted_lb.planned import CheckPlan, Plan
 
 GET = HttpQuestion(b"GET", b"/", b"", (), frozenset(range(200, 400)), b"")
 

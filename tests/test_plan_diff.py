@@ -3,7 +3,7 @@
 from house import House
 
 from twisted_lb.config.policies import PolicyTable
-from twisted_lb.plan_diff import differences
+from twisted_lb.plan_diff import diff_of, differences
 
 
 def lines(build_from: dict, change: dict, *, without: tuple[str, ...] = ()) -> list[str]:
@@ -11,7 +11,7 @@ def lines(build_from: dict, change: dict, *, without: tuple[str, ...] = ()) -> l
     house = House(**build_from)
     for key in without:
         house._options.pop(key)
-    said = house.plane.diff(house.plan(**change)).lines
+    said = diff_of(house.plane, house.plan(**change)).lines
     house.close()
     return said
 
@@ -135,7 +135,7 @@ def test_the_content_of_files_is_not_shown(tmp_path):
     page.write_text("old")
     house = House(error_pages={"503": str(page)})
     page.write_text("new")
-    said = house.plane.diff(house.plan()).lines
+    said = diff_of(house.plane, house.plan()).lines
     assert [line for line in said if "changes" in line] == [
         "changes listener default: error_pages.503: other content",
         "changes route default: error_pages.503: other content",
@@ -148,7 +148,7 @@ def test_the_content_of_an_answer_is_not_shown(tmp_path):
     page.write_text("old")
     house = House(routes=[{"name": "closed", "answer": {"file": str(page)}}])
     page.write_text("new")
-    said = house.plane.diff(house.plan()).lines
+    said = diff_of(house.plane, house.plan()).lines
     assert [line for line in said if "changes" in line] == ["changes route closed: files: other content"]
     house.close()
 
@@ -157,7 +157,7 @@ def test_runtime_changes_that_are_kept_or_dropped_are_said():
     house = House("a:80", "b:80,weight=3")
     house.plane.set_weight("default", "b:80", 0)
     house.plane.set_weight("default", "a:80", 7)
-    assert house.plane.diff(house.plan(backends=["a:80", "b:80,weight=2"])).lines == [
+    assert diff_of(house.plane, house.plan(backends=["a:80", "b:80,weight=2"])).lines == [
         "changes pool default: b:80 weight 3 -> 2",
         "drops: weight 0 of b:80",
         "keeps what was changed at run time: weight 7 of a:80",

@@ -9,7 +9,7 @@ import pytest
 from twisted.python.usage import Options as TwistedOptions
 
 from twisted_lb import __main__, tap
-from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import StartError, listen_error, one_line, report_start_errors
 from twisted_lb.options import refuse_unlistenable

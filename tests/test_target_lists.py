@@ -14,6 +14,7 @@ from twisted_lb.core.overlay import Overlay
 from twisted_lb.core.snapshot import TargetsSnapshot
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.plan import plan_of
+from twisted_lb.plan_diff import diff_of
 from twisted_lb.testing import ScriptedClient, Wait, response
 
 FILE = {"file": "/lists/api.json"}
@@ -355,7 +356,7 @@ def test_a_plan_before_the_first_list_drops_nothing_of_what_the_list_may_have(si
     one = site(FILE, "own:80,weight=2")
     one.plane.overlay.command("api", "a:80", AdminState.DRAIN)
     one.plane.set_weight("api", "own:80", 7)
-    assert one.plane.diff(one.house.plan(**one.tables(backends=["own:80,weight=3"]))).dropped == (
+    assert diff_of(one.plane, one.house.plan(**one.tables(backends=["own:80,weight=3"]))).dropped == (
         "weight 7 of own:80 in api",
     )
     one.reload()
@@ -406,7 +407,7 @@ def test_a_list_that_goes_takes_its_backends_and_its_provider_along(site):
     one.follower.tell("a:80")
     one.plane.command("api", "a:80", AdminState.DRAIN)
     plan = one.house.plan(**one.tables(targets=None))
-    assert one.plane.diff(plan).lines[:2] == [
+    assert diff_of(one.plane, plan).lines[:2] == [
         "changes pool api: targets file:/lists/api.json -> none",
         "drops: drain of a:80 in api",
     ]
@@ -463,7 +464,7 @@ def test_a_pool_that_comes_is_said_with_its_list(site):
     one = site(None, "own:80")
     more = {"backends": ["x:80"], "targets": FILE}
     plan = one.house.plan(pools={"more": more})
-    assert "adds pool more: x:80, those of file:/lists/api.json" in one.plane.diff(plan).lines
+    assert "adds pool more: x:80, those of file:/lists/api.json" in diff_of(one.plane, plan).lines
 
 
 @pytest.mark.parametrize("seed", range(12))

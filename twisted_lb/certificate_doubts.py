@@ -7,7 +7,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.doubts import Doubt
 from twisted_lb.config.objects import home_of_listener
-from twisted_lb.plan import Plan
+from twisted_lb.planned import Plan
 from twisted_lb.tls.flaws import FlawKind
 
 # Each kind of flaw by its code, and the key that it is said of.

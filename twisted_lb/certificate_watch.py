@@ -6,7 +6,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from twisted_lb.core.never import NEVER
-from twisted_lb.plan import Plan
+from twisted_lb.planned import Plan
 from twisted_lb.tls.certificate import Certificate
 from twisted_lb.tls.flaws import FlawKind
 from twisted_lb.tls.settings import PolicySettings

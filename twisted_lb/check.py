@@ -10,8 +10,9 @@ from twisted_lb.config.load import Source
 from twisted_lb.config.objects import objects_of
 from twisted_lb.config.problems import Code, Problem, Severity, as_json, report
 from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError
-from twisted_lb.plan import Plan, plan_of
+from twisted_lb.plan import plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
+from twisted_lb.planned import Plan
 from twisted_lb.process import descriptor_limit, room_for_clients
 
 # What cannot be read is neither right nor wrong.

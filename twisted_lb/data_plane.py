@@ -44,8 +44,7 @@ from twisted_lb.net.protocols import Protocols
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import H1, H2
-from twisted_lb.plan import CheckPlan, ListenerPlan, Plan, PoolPlan
-from twisted_lb.plan_diff import PlanDiff, plan_diff
+from twisted_lb.planned import CheckPlan, ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
@@ -353,10 +352,10 @@ class DataPlane:
         before, self.plan = self.plan, plan
         self._begin(plan, before, sockets)
 
-    def diff(self, plan: Plan) -> PlanDiff:
-        """What `apply` will do with this plan."""
+    def fate_of_changes(self, plan: Plan) -> tuple[list[str], list[str]]:
+        """Which runtime changes `apply` would keep with this plan, and which it would drop, one line each."""
         left, dropped = self._followed(plan, self._bases_by(plan, self.plan))
-        return plan_diff(self.plan, plan, dropped=dropped, kept_changes=left.lines())
+        return left.lines(), dropped
 
     def _followed(self, plan: Plan, bases: Mapping[str, Sequence[BackendSpec]]) -> tuple[Overlay, list[str]]:
         """What is left of the runtime changes where a plan's pools have these backends, and what is dropped."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from twisted_lb.config.addresses import ListenAddress
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.errors import StartError, called, listen_error
 from twisted_lb.net.sockets import (
     Held,

@@ -17,8 +17,8 @@ from typing import NoReturn
 from twisted.python import usage
 
 import twisted
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.problems import report
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError, StartError, called, fail, listen_error
 from twisted_lb.pid_file import prepare
 

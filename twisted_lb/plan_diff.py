@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol
 
 from twisted_lb.access_log.rules import LogRules
 from twisted_lb.config import LoadBalancerConfig
@@ -13,7 +13,8 @@ from twisted_lb.config.listeners import ListenConfig
 from twisted_lb.config.secret import hides
 from twisted_lb.core.backend import BackendSpec, limit_said
 from twisted_lb.errors import one_line
-from twisted_lb.plan import OF_POOLS, TLS_FILES, ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.plan import OF_POOLS, TLS_FILES
+from twisted_lb.planned import ListenerPlan, Plan, PoolPlan, RoutePlan
 from twisted_lb.tracing.rules import TraceRules
 
 Parts = Mapping[str, ListenerPlan] | Mapping[str, RoutePlan] | Mapping[str, PoolPlan]
@@ -82,6 +83,21 @@ def plan_diff(before: Plan, after: Plan, *, dropped: Sequence[str] = (), kept_ch
         kind: sum(new[name] is part for name, part in old.items() if name in new) for kind, (old, new) in kinds.items()
     }
     return PlanDiff(tuple(changes), kept, _moved_keys(before, after), tuple(dropped), tuple(kept_changes))
+
+
+class Running(Protocol):
+    """What runs by a plan: a data plane."""
+
+    plan: Plan
+
+    def fate_of_changes(self, plan: Plan) -> tuple[list[str], list[str]]:
+        """Which runtime changes would be kept with this plan, and which dropped, one line each."""
+
+
+def diff_of(running: Running, plan: Plan) -> PlanDiff:
+    """What a plan does in place of the one that runs, and to what was changed at run time."""
+    kept, dropped = running.fate_of_changes(plan)
+    return plan_diff(running.plan, plan, dropped=dropped, kept_changes=kept)
 
 
 def _of_kind(kind: str, before: Parts, after: Parts) -> Iterator[str]:

@@ -11,7 +11,7 @@ from twisted_lb.core.address import TcpAddress, is_name
 from twisted_lb.core.endpoints import address_of_spec
 from twisted_lb.net.dialer import unresolved
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.plan import Plan
+from twisted_lb.planned import Plan
 
 # No longer is waited for name servers: who is not known by then is a backend that is down.
 RESOLVE_S: Final = 2.0

@@ -20,7 +20,7 @@ from twisted_lb.net.route import Fallback, Route
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.session_table import SessionTable, Way
-from twisted_lb.plan import ANYTHING, AdmissionPlan, LeadPlan, ListenerPlan, Plan, RoutePlan
+from twisted_lb.planned import ANYTHING, AdmissionPlan, LeadPlan, ListenerPlan, Plan, RoutePlan
 
 # 2 MiB, made when there is a limit: keys that have spent something and are not whole again.
 _CELLS: Final = 1 << 17

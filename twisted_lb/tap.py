@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from twisted_lb.config import HealthCheckConfig, ListenConfig, LoadBalancerConfig
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.load import Source, keys_of_the_file
 from twisted_lb.config.objects import objects_of
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.errors import ConfigError
 from twisted_lb.net.sockets import bound_tcp

@@ -9,7 +9,7 @@ from twisted_lb.core.address import Address, same_place
 from twisted_lb.core.backend import BackendSpec, refuse_twice
 from twisted_lb.core.snapshot import TargetsSnapshot
 from twisted_lb.discovery.provider import Provider
-from twisted_lb.plan import PoolPlan, TargetsPlan
+from twisted_lb.planned import PoolPlan, TargetsPlan
 
 # Makes the provider of a pool's list, which is not started yet; ValueError, in one line, where there is none for its place.
 Provide = Callable[[str, TargetsPlan], Provider]

@@ -5,6 +5,7 @@ import json
 import pytest
 from house import GET, House
 
+from twisted_lb.plan_diff import diff_of
 from twisted_lb.testing import CLOSE, RESET, Wait, response
 
 PATH = {"file": "stdout", "format": "{path}"}
@@ -170,7 +171,7 @@ def test_a_reload_turns_it_off_and_on_and_changes_what_a_route_says(build):
 def test_a_dry_run_names_what_changes(build):
     house = build(log=PATH)
     plan = house.plan(log={"format": "json", "addresses": "network", "query": False, "sample": 0.5, "file": "/x"})
-    assert house.plane.diff(plan).changes == (
+    assert diff_of(house.plane, plan).changes == (
         "changes log.file stdout -> /x",
         "changes log.format {path} -> json",
         "changes log.query true -> false",
@@ -178,4 +179,4 @@ def test_a_dry_run_names_what_changes(build):
         "changes log.sample 1 -> 0.5",
     )
     house._options["log"] = {}
-    assert house.plane.diff(house.plan()).changes == ("changes log.file stdout -> none",)
+    assert diff_of(house.plane, house.plan()).changes == ("changes log.file stdout -> none",)

@@ -13,6 +13,7 @@ from twisted_lb.config.profiles import PROFILES, said_by
 from twisted_lb.core.retry import IDEMPOTENT
 from twisted_lb.errors import ConfigError
 from twisted_lb.plan import plan_of
+from twisted_lb.plan_diff import diff_of
 
 POOL = 'backends = ["127.0.0.1:8081"]\n'
 
@@ -133,7 +134,7 @@ def test_one_that_there_is_not_is_told_in_a_line(tmp_path):
 
 def test_a_reload_says_the_values_that_change_and_has_them_in_force():
     house = House()
-    lines = house.plane.diff(house.plan(profile="inference")).lines
+    lines = diff_of(house.plane, house.plan(profile="inference")).lines
     house.plane.apply(house.plan())
     assert lines[:2] == [
         "changes route default: timeouts.response_idle_s 60 -> 120, timeouts.response_head_s 60 -> 600",

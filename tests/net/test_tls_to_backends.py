@@ -18,6 +18,7 @@ from twisted_lb.core.events import BackendEjected
 from twisted_lb.http_check import HttpCheck, HttpQuestion
 from twisted_lb.net.greeting import Greetings, host_of
 from twisted_lb.plan import plan_of
+from twisted_lb.plan_diff import diff_of
 from twisted_lb.probes import Connecting, NetworkProbe
 from twisted_lb.script_check import ScriptCheck
 from twisted_lb.tls.outgoing import Outgoing, OutgoingSettings
@@ -560,7 +561,7 @@ def test_what_a_plan_changes_of_tls_is_said_in_a_line(street):
         (dict(pool, send_proxy="v2"), "changes pool app: send_proxy off -> v2"),
     ]:
         options = {**world._options, "pools": {"app": changed}}
-        lines = world.plane.diff(plan_of(settings((), options))).lines
+        lines = diff_of(world.plane, plan_of(settings((), options))).lines
         assert lines[0].startswith(line), lines
 
 

@@ -7,9 +7,9 @@ from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import Model, Name
 from twisted_lb.config.secret import Secret
+from twisted_lb.core.listen_address import ListenAddress
 
 _OWN_MODE = 0o600
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})")

@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.balancer import LoadBalancerConfig
 from twisted_lb.config.base import DEFAULT, KeyPath, names_of
 from twisted_lb.config.problems import Problem
 from twisted_lb.config.shape import field_of, model_at
+from twisted_lb.core.listen_address import ListenAddress
 
 # The keys that the flags of `twistd lb` set, as they are in a file of flat keys; errors name the flag that was typed.
 FLAGS: Final = {

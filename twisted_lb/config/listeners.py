@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from twisted_lb.config.access import AccessConfig
-from twisted_lb.config.addresses import DEFAULT_MODE, ListenAddress, interface_of
 from twisted_lb.config.base import SEVERAL, ErrorPages, Label, Model, Name, SecondsOrNone, TextOrTable
 from twisted_lb.config.limits import ClientLimitsConfig, ClientTimeoutsConfig
 from twisted_lb.config.log_format import OwnLog
 from twisted_lb.config.tcp_keepalive import TcpKeepaliveConfig, TcpKeepaliveSwitch
 from twisted_lb.config.tls import TlsConfig
 from twisted_lb.config.trust import TrustConfig
+from twisted_lb.core.listen_address import DEFAULT_MODE, ListenAddress, interface_of
 
 Protocol = Literal["http", "tcp"]
 Version = Literal["h2", "http/1.1"]

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath
 from twisted_lb.config.described import DescribedConfig
 from twisted_lb.config.objects import Objects
 from twisted_lb.core.address import Address, TcpAddress, same_place
+from twisted_lb.core.listen_address import ListenAddress
 
 _LOOPBACK = frozenset(("127.0.0.1", "::1", "localhost"))
 # What of this machine an address of all of them stands for.

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import DEFAULT, KeyPath, Model, names_of
 from twisted_lb.config.limits import (
     BodyLimitsConfig,
@@ -22,6 +21,7 @@ from twisted_lb.config.pools import ChoiceConfig, PoolRulesConfig
 from twisted_lb.config.routes import RouteRulesConfig, ToldConfig
 from twisted_lb.config.similar import similar
 from twisted_lb.config.trust import TrustConfig
+from twisted_lb.core.listen_address import ListenAddress
 
 
 class Misfit(NamedTuple):

@@ -27,7 +27,7 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
-from twisted_lb.plan import PoolPlan, RoutePlan
+from twisted_lb.planned import PoolPlan, RoutePlan
 from twisted_lb.tls.flaws import Flaw
 from twisted_lb.tls.settings import TlsSettings
 

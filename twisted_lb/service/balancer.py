@@ -31,7 +31,6 @@ from twisted_lb.admin.readiness import Readiness, Verdict
 from twisted_lb.build_info import build
 from twisted_lb.certificate_doubts import certificate_doubts
 from twisted_lb.config import LoadBalancerConfig, TimeoutsConfig
-from twisted_lb.config.addresses import ListenAddress
 from twisted_lb.config.base import KeyPath
 from twisted_lb.config.doubts import SAID_EACH_TIME, doubts, not_resolved
 from twisted_lb.config.objects import objects_of
@@ -39,6 +38,7 @@ from twisted_lb.config.problems import Problem
 from twisted_lb.config.replacing import backend_of, with_backends, with_timeouts
 from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.events import Event
+from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.discovery.provider import Means, Provider
@@ -54,8 +54,9 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.openings import STATUS, Openings, openings
 from twisted_lb.operating import Operating
 from twisted_lb.own_process import OwnProcess
-from twisted_lb.plan import DEFAULT, Files, Plan, TargetsPlan, plan_of
-from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
+from twisted_lb.plan import DEFAULT, Files, plan_of
+from twisted_lb.plan_diff import PlanDiff, diff_of, of_process, plan_diff
+from twisted_lb.planned import Plan, TargetsPlan
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
@@ -511,7 +512,7 @@ class LoadBalancerService(MultiService):
             assert change is not None
             sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
             try:
-                diff = self._plane.diff(plan)
+                diff = diff_of(self._plane, plan)
                 self._plane.apply(plan, sockets)
             except BaseException:
                 change.undo()
@@ -636,7 +637,7 @@ class LoadBalancerService(MultiService):
     def _diff_of(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
         """What a configuration would do in place of the one in force."""
         plane = self.data_plane
-        return plane.diff(plan_of(config, self._plan, files)).beside(of_process(self.config, config))
+        return diff_of(plane, plan_of(config, self._plan, files)).beside(of_process(self.config, config))
 
     def values_in_force(self) -> Iterable[tuple[str, object, str]]:
         """All values of the configuration in force: key, value, source."""

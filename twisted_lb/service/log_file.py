@@ -6,7 +6,7 @@ from typing import Final
 from twisted_lb.access_log.destinations import Destination, Owner, destination_of
 from twisted_lb.access_log.writer import Writer
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.plan import Plan
+from twisted_lb.planned import Plan
 
 
 class LogFile:

@@ -3,7 +3,8 @@
 from typing import Final
 
 from twisted_lb.data_plane import DataPlane
-from twisted_lb.plan import DEFAULT, PoolPlan
+from twisted_lb.plan import DEFAULT
+from twisted_lb.planned import PoolPlan
 
 # Of a pool with more backends the line at start has their number.
 _MOST_NAMED: Final = 8

@@ -19,7 +19,8 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.settings import RouteRules
-from twisted_lb.plan import DEFAULT, Plan, plan_of
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.planned import Plan
 from twisted_lb.sim.clock import WorldClock
 from twisted_lb.sim.laws import BLOCK, Arrivals, Law, stream
 from twisted_lb.sim.machines import NEARBY, Errors, Machine, Network

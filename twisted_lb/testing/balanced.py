@@ -22,7 +22,8 @@ from twisted_lb.net.names import Names
 from twisted_lb.net.poller import Poller
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.session import Session
-from twisted_lb.plan import DEFAULT, TargetsPlan, plan_of
+from twisted_lb.plan import DEFAULT, plan_of
+from twisted_lb.planned import TargetsPlan
 from twisted_lb.probes import ProbeResult
 from twisted_lb.testing.lists import ScriptedList
 from twisted_lb.testing.names import NamedDial

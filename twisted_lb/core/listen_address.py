@@ -1,9 +1,9 @@
 """Where a listener listens: an address and port, all of them, or a unix socket."""
 
 import ipaddress
-import os
 import re
 from dataclasses import dataclass, replace
+from posixpath import normpath
 from typing import Final
 
 DEFAULT_MODE: Final = 0o666
@@ -46,7 +46,7 @@ class ListenAddress:
         port each time. `[::]` has the IPv4 addresses too.
         """
         if self.path or other.path:
-            return os.path.normpath(self.path) == os.path.normpath(other.path)
+            return normpath(self.path) == normpath(other.path)
         if self.port != other.port or not self.port:
             return False
         mine, theirs = self.interface, other.interface
@@ -79,6 +79,6 @@ def interface_of(text: str) -> str:
 
 def _path(path: str) -> str:
     # sockaddr_un has 108 bytes, the last one is NUL.
-    if not path.startswith("/") or not len(os.fsencode(path)) <= 107 or "\0" in path:
+    if not path.startswith("/") or not len(path.encode("utf-8", "surrogateescape")) <= 107 or "\0" in path:
         raise ValueError(f"unix:{path} should have an absolute path of at most 107 bytes")
     return path
