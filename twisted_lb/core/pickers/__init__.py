@@ -163,15 +163,21 @@ def name_of(choose: str, load: str) -> str:
     return next((name for name, parts in NAMED.items() if parts == (choose, load)), f"{choose} by {load}")
 
 
+def load_of(load: str, metric: str = "") -> LoadKind:
+    """The load of that name; KeyError for what is none. `metric`: as of `policy_of`."""
+    kind = LOADS[load]
+    if not metric:
+        return kind
+    assert load == "reported", f"{load} has no metric"
+    return LoadKind(lambda counts: Reports(counts, metric), kind.tell, kind.describe, metric)
+
+
 def policy_of(choose: str, load: str, metric: str = "") -> Policy:
     """The policy of a choice and a load; KeyError for what is neither. `metric`: of reports this one is compared, see `LoadReport`;
     such policies are equal, and not one object.
     """
     if metric:
-        kind = LOADS[load]
-        assert load == "reported", f"{load} has no metric"
-        of_metric = LoadKind(lambda counts: Reports(counts, metric), kind.tell, kind.describe, metric)
-        return LoadPolicy(f"{choose} by {load}: {BY_LOAD[choose]}", choose, of_metric)
+        return LoadPolicy(f"{choose} by {load}: {BY_LOAD[choose]}", choose, load_of(load, metric))
     return POLICIES.get(name_of(choose, load)) or _OTHERS[choose, load]
 
 
@@ -192,6 +198,7 @@ __all__ = [
     "Policy",
     "by_key",
     "by_prefix",
+    "load_of",
     "name_of",
     "policy_of",
 ]

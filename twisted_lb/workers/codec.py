@@ -1,0 +1,167 @@
+"""Plans as bytes, from the parent to its workers: objects of this program between two processes of it, and nothing else.
+
+Compiled classes do not pickle themselves, so that objects go as class and attributes. What is the same object in two
+generations of a plan is the same object at the worker too: each part goes once and is remembered by its number.
+"""
+
+import dataclasses
+import io
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from twisted_lb.core.pickers import LOADS, POLICIES, load_of
+from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.pickers.by_load import LoadKind
+from twisted_lb.planned import ListenerPlan, Plan, PoolPlan, RoutePlan
+
+_OURS: Final = "twisted_lb."
+# Policies that are one object each: reloads see by that what is equal.
+_NAMES: Final = {id(policy): name for name, policy in POLICIES.items()}
+Part = ListenerPlan | RoutePlan | PoolPlan
+
+
+class Encoder:
+    """Makes bytes of plans. Parts that a worker knows already, by their numbers, go as those."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[int, tuple[int, Part]] = {}  # by id; the part is held, so that its id is nobody else's
+        self._texts: dict[int, bytes] = {}  # of parts
+        self._next: int = 0
+
+    def encode(self, plan: Plan) -> "Encoded":
+        """A plan with its parts."""
+        numbers: dict[int, tuple[int, Part]] = {}
+        texts: dict[int, bytes] = {}
+        for part in _parts(plan):
+            known = self._numbers.get(id(part))
+            if known is None:
+                known = self._next, part
+                self._next += 1
+            numbers[id(part)] = known
+            texts[known[0]] = self._texts.get(known[0]) or dumped(_without_configuration(part))
+        self._numbers, self._texts = numbers, texts
+        return Encoded(dumped(plan, lambda one: numbers[id(one)][0] if id(one) in numbers else None), texts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A plan as bytes: the whole, which names its parts by numbers, and these."""
+
+    whole: bytes
+    parts: dict[int, bytes]
+
+    def for_one_who_knows(self, known: set[int]) -> bytes:
+        """All of it, without the parts of these numbers."""
+        return pickle.dumps((self.whole, {number: part for number, part in self.parts.items() if number not in known}))
+
+    @property
+    def numbers(self) -> set[int]:
+        """The parts that whoever has read this knows."""
+        return set(self.parts)
+
+
+class Decoder:
+    """Makes plans of bytes, one generation after the other."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, Part] = {}
+
+    def decode(self, data: bytes) -> Plan:
+        """The plan; what has come with it is remembered for the next one."""
+        whole, parts = pickle.loads(data)
+        self._parts.update({number: pickle.loads(part) for number, part in parts.items()})
+        used: dict[int, Part] = {}
+
+        def part_of(number: int) -> Part:
+            used[number] = self._parts[number]
+            return used[number]
+
+        plan = _Reader(io.BytesIO(whole), part_of).load()
+        assert isinstance(plan, Plan)
+        self._parts = used
+        return plan
+
+
+def _parts(plan: Plan) -> Iterator[Part]:
+    yield from plan.listeners.values()
+    yield from plan.routes.values()
+    yield from plan.pools.values()
+
+
+def _without_configuration(part: Part) -> Part:
+    """A part without what it is made of, which the next plan alone is compared with."""
+    if isinstance(part, ListenerPlan):
+        return dataclasses.replace(part, made_of={}, addresses=())
+    return dataclasses.replace(part, made_of={})
+
+
+def dumped(value: object, numbered: Callable[[object], int | None] = lambda _: None) -> bytes:
+    """An object of this program as bytes for `pickle.loads`, or, where some go by number, for a reader that knows those."""
+    stream = io.BytesIO()
+    _Writer(stream, numbered).dump(value)
+    return stream.getvalue()
+
+
+class _Writer(pickle.Pickler):
+    def __init__(self, stream: io.BytesIO, numbered: Callable[[object], int | None]) -> None:
+        super().__init__(stream, protocol=pickle.HIGHEST_PROTOCOL)
+        self._numbered: Final = numbered
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self._numbered(obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if isinstance(obj, LoadKind):
+            return load_of, (next(name for name, one in LOADS.items() if one.describe == obj.describe), obj.metric)
+        if id(obj) in _NAMES:
+            return _named, (_NAMES[id(obj)],)
+        if not kind.__module__.startswith(_OURS) or isinstance(obj, type) or _reduces_itself(kind):
+            return NotImplemented
+        return made, (kind, {name: getattr(obj, name) for name in attributes_of(kind) if hasattr(obj, name)})
+
+
+def _named(name: str) -> Policy:
+    return POLICIES[name]
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, stream: io.BytesIO, part_of: Callable[[int], Part]) -> None:
+        super().__init__(stream)
+        self._part_of: Final = part_of
+
+    def persistent_load(self, pid: Any) -> Part:
+        return self._part_of(pid)
+
+
+def _reduces_itself(kind: type) -> bool:
+    """Whether an object of this class is no bundle of attributes of its own: an enum, a tuple, an exception, a function of a compiled
+    module.
+    """
+    return not attributes_of(kind) or issubclass(kind, (tuple, int, str, bytes, BaseException))
+
+
+def attributes_of(kind: type) -> tuple[str, ...]:
+    """The attributes that an object of a class may have: those of a compiled one, of a dataclass, or its slots."""
+    found: dict[str, None] = {}
+    for one in reversed(kind.__mro__):
+        names = one.__dict__.get("__mypyc_attrs__") or one.__dict__.get("__slots__") or ()
+        found.update(dict.fromkeys((names,) if isinstance(names, str) else names))
+        if "__dataclass_fields__" in one.__dict__:
+            found.update(dict.fromkeys(field.name for field in dataclasses.fields(one)))
+    return tuple(
+        name
+        if not name.startswith("__") or name.endswith("__")
+        else f"_{kind.__name__}{name}"
+        for name in found
+        if name not in ("__dict__", "__weakref__")
+    )
+
+
+def made(kind: type, values: dict[str, Any]) -> Any:
+    """An object of this class with these attributes, without a call of its `__init__`."""
+    one = kind.__new__(kind)
+    for name, value in values.items():
+        object.__setattr__(one, name, value)
+    return one
