@@ -71,6 +71,10 @@ def _not_told(_pool: str, _backend: str, _result: ProbeResult) -> None:
     """Nobody wants to know."""
 
 
+def _not_said(_pool: str, _backend: str, _said: bytes | None) -> None:
+    """Nobody wants to know."""
+
+
 def _nowhere(_line: bytes) -> None:
     """Nobody takes lines of the access log."""
 
@@ -86,7 +90,7 @@ class DataPlane:
     resource that brings them to its frontend. `room` says how many connections clients may have where the plan names no
     number, beside so many backends. `overlay`: what was changed at run time before this one began, of which `dropped` does not
     hold any more; `changed` is called whenever it is another one. `probed` is told each result of a check: pool, backend, and
-    what it was. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on.
+    what it was; `agent_said` what an agent says at a port of its own, None where it says nothing. `provide` makes what follows a pool's target list. With `accepting` off clients are taken in from `accept` on.
     `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of
     the backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log,
     `send_spans` the spans of a request, where the plan wants any, as JSON, and their number. `whose` says who has changed a
@@ -107,6 +111,7 @@ class DataPlane:
         changed: Callable[[], None] = lambda: None,
         provide: Provide = nobody,
         probed: Callable[[str, str, ProbeResult], None] = _not_told,
+        agent_said: Callable[[str, str, bytes | None], None] = _not_said,
         count_descriptors: bool = False,
         log_line: Line = _nowhere,
         send_spans: Callable[[bytes, int], None] = _no_spans,
@@ -119,6 +124,7 @@ class DataPlane:
         self._changed: Final = changed
         self._whose: Final = whose
         self._probed: Final = probed
+        self._agent_said: Final = agent_said
         # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
         self._own: dict[str, tuple[BackendSpec, ...]] = {}
         self._bases: dict[str, tuple[BackendSpec, ...]] = {}
@@ -195,12 +201,7 @@ class DataPlane:
 
         def heard(backend: str, result: ProbeResult) -> None:
             self._probed(cluster.name, backend, result)
-            # First what it wants: who comes up and wants nothing gets nothing.
-            if cluster.agents is None:
-                cluster.hear_agent(backend, result.said)
-            if result.passed:
-                cluster.hear_busy(backend, result.busy, result.reason)
-            cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at)
+            _hear_probe(cluster, backend, result)
 
         return self._asking(probe, heard, f"checks {cluster.name}", plan, plan.port)
 
@@ -245,6 +246,7 @@ class DataPlane:
             probe = self._agents[cluster] = self._probe(AgentCheck())
 
             def heard(backend: str, result: ProbeResult) -> None:
+                self._agent_said(cluster.name, backend, result.said)
                 cluster.hear_agent(backend, result.said)
 
             cluster.ask_agents_by(self._asking(probe, heard, f"agents {cluster.name}", plan, plan.agent_port))
@@ -750,6 +752,14 @@ class DataPlane:
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
 
+    # What other processes find out.
+
+    def hear_probe(self, pool: str, backend: str, result: ProbeResult) -> None:
+        """Take the result of a check that another process has made; nothing where that has no backend here any more."""
+        cluster = self.clusters.get(pool)
+        if cluster is not None:
+            _hear_probe(cluster, backend, result)
+
     # What an operator asks; nothing changes by it.
 
     @property
@@ -812,6 +822,15 @@ class DataPlane:
 
     def __repr__(self) -> str:
         return f"<DataPlane: {list(self.frontends.values())}, {list(self.clusters.values())}>"
+
+
+def _hear_probe(cluster: Cluster, backend: str, result: ProbeResult) -> None:
+    # First what it wants: who comes up and wants nothing gets nothing.
+    if cluster.agents is None:
+        cluster.hear_agent(backend, result.said)
+    if result.passed:
+        cluster.hear_busy(backend, result.busy, result.reason)
+    cluster.observe_probe(backend, result.passed, result.reason, silent=result.silent, asked_at=result.asked_at)
 
 
 def _question(pool: PoolPlan) -> Question:

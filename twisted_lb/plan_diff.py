@@ -29,7 +29,7 @@ _MOST: Final = 80
 # And what comes to a list and goes.
 _MOST_MOVED: Final = 240
 # Keys of the process that are read at a start alone.
-AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log", "name", "admin")
+AT_START: Final = ("version", "ready_start_s", "takeover", "state_file", "log", "name", "admin", "workers")
 
 
 @dataclass(frozen=True)

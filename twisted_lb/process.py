@@ -2,7 +2,10 @@
 
 import ctypes
 import gc
+import os
 import resource
+from math import ceil
+from pathlib import Path
 from typing import Final
 
 from twisted.logger import Logger
@@ -50,6 +53,28 @@ def raise_descriptor_limit() -> int:
             _log.warn("the limit of {soft} descriptors cannot be raised: {error}", soft=soft, error=error)
             return soft
     return hard
+
+
+def cpus(root: str = "/sys/fs/cgroup") -> int:
+    """How many CPUs this process may use: those of its affinity mask, as far as the quotas of its cgroup (v2) and of those around it go."""
+    most = float(len(os.sched_getaffinity(0)))
+    for folder in _cgroups(root):
+        try:
+            quota, period = Path(folder, "cpu.max").read_text().split()
+            most = min(most, int(quota) / int(period))
+        except (OSError, ValueError):
+            continue  # there is none, or no bound ("max")
+    return max(1, ceil(most))
+
+
+def _cgroups(root: str) -> list[str]:
+    try:
+        line = next(one for one in Path("/proc/self/cgroup").read_text().splitlines() if one.startswith("0::"))
+    except (OSError, StopIteration):
+        return []
+    own = line[3:].strip("/")
+    parts = own.split("/") if own else []
+    return [str(Path(root, *parts[:length])) for length in range(len(parts) + 1)]
 
 
 def tune() -> None:

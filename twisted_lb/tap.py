@@ -100,6 +100,7 @@ class Options(CommandOptions):
             metavar="PATH",
             help="unix socket on which the next instance takes the sockets of this one over",
         )
+        add("--workers", metavar="N|auto", help="processes that move requests, 1 if not given; auto: one for each CPU")
         add("--config", metavar="FILE", help="TOML file with all of these and many more options")
         add(
             "--check", action="store_true", help="say what is wrong and doubtful, bind nothing, and exit: 0 fine, 1 not"

@@ -2,9 +2,17 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import InitErrorDetails
 
 from twisted_lb.config.admin import AdminConfig
@@ -18,6 +26,25 @@ from twisted_lb.config.references import misfits
 from twisted_lb.config.sessions import session_misfits
 from twisted_lb.config.traces import TracesConfig
 from twisted_lb.core.backend import BackendSpec
+
+MOST_WORKERS: Final = 256
+
+
+def workers_of(value: object) -> object:
+    """A number of workers, or "auto"; ValueError says what it should be."""
+    if value == "auto":
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_WORKERS:
+        raise ValueError(f'should be a whole number from 1 to {MOST_WORKERS}, or "auto"')
+    return value
+
+
+# A number of processes, or as many as there are CPUs for them.
+Workers = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(workers_of),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, {"enum": ["auto"]}]}),
+]
 
 
 class LoadBalancerConfig(DescribedConfig):
@@ -75,6 +102,12 @@ class LoadBalancerConfig(DescribedConfig):
         default=None,
         description="What this balancer is called, on its page and by its admin socket; left out: the port of its first listener. "
         "Only changed by a restart.",
+    )
+    workers: Workers = Field(
+        default=1,
+        description="How many processes move requests: one, which does everything else too; so many, and a parent that does the rest; or "
+        '`"auto"`, one for each CPU that this process may use (affinity, quota of its cgroup). Only changed by a restart. Danger: more '
+        "than there are CPUs only cost more.",
     )
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()

@@ -21,9 +21,10 @@ FLAGS: Final = {
     "--status": "status",
     "--takeover": "takeover",
     "--admin": "admin.address",
+    "--workers": "workers",
 }
 
-NUMERIC_FLAGS: Final = {"--healthcheck", "--port"}
+NUMERIC_FLAGS: Final = {"--healthcheck", "--port", "--workers"}
 
 # Where flags have an effect: texts as they were typed, of a `--backend` a list of them.
 Flags = Mapping[str, str | list[str]]

@@ -106,6 +106,26 @@ class Ejection:
         self.until = now + min(base_s * self.times, longest_s) * (1 + JITTER * chance)
         return news
 
+    def adopt(self, rule: EjectionRule, until: float, now: float) -> bool:
+        """Another process has ejected the backend, by this rule and until then (NEVER: checks decide): it is out here too; True if that is news.
+        A trial that is under way here tells what it finds all the same.
+        """
+        if self.active:
+            return False
+        self.active = True
+        self.rule = rule
+        self._hastened = False
+        self._seen_at = now
+        self.due = self.on_trial = False
+        self._passed = 0
+        self._missed = False
+        self.until = until
+        if rule is not _REFUSED:
+            self._trial_s = max(until - now, FIRST_S)
+            self._returned_at = NEVER
+            self.times = max(self.times, 1)
+        return True
+
     def follow(self, now: float, *, checked: bool) -> None:
         """Follow checks that were turned on or off: probes end the ejection of whoever was refused from now on, or time does; a
         trial that is under way ends as it would.

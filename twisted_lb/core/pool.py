@@ -1067,6 +1067,28 @@ class Pool:
             self._on_event(BackendReturned(self.name, backend.name, "checks pass", now))
         self._announce_exhaustion(now)
 
+    def hear_elsewhere(self, event: BackendEjected | BackendReturned, now: float) -> None:
+        """Another process that balances over the same backends has taken one out, or found it well again: so it is here. Nothing for
+        one that is no member, or is so already.
+        """
+        backend = self.backends.get(event.backend_name)
+        if backend is None:
+            return
+        ejection = backend.ejection
+        if isinstance(event, BackendReturned):
+            if ejection.active:
+                ejection.clear(now)
+                self._changed(backend, event, now)
+        elif ejection.adopt(event.rule, NEVER if event.until is None else event.until, now):
+            if event.rule is EjectionRule.REFUSED:
+                self._began_anew(backend)
+            self._changed(backend, event, now)
+
+    def look_elsewhere(self) -> None:
+        """Other processes may have claimed places, or left some: see who is full now. O(backends)."""
+        for backend in self.backends.values():
+            backend.refresh_usable()
+
     def _may_end(self, backend: Backend, asked_at: float) -> bool:
         """Whether a probe that was made then says something of the ejection of a backend: which checks may end, and not before it."""
         settings, ejection = self.settings, backend.ejection
@@ -1202,8 +1224,7 @@ class Pool:
         if self._queue.waiting:
             self.pace.count(self.records, now)
         if self.counts.bounded:
-            for backend in self.backends.values():
-                backend.refresh_usable()
+            self.look_elsewhere()
         for backend in self._resting.forget(now):
             self._leaves(backend, now)
         if self.bindings is not None:

@@ -117,6 +117,7 @@ class Cluster(Keeper):
             settings,
             runtime.stream(f"pool {name}"),
             self._heard,
+            runtime.counts(),
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
             jitter=runtime.stream(f"backoff {name}"),
@@ -289,6 +290,19 @@ class Cluster(Keeper):
         backend = self.pool.backends.get(name)
         if backend is not None:
             self.pool.hear_busy(backend, busy, reason, self.clock.read())
+
+    def hear_elsewhere(self, event: BackendEjected | BackendReturned) -> None:
+        """Take what the traffic of another process has found out, see `Pool`."""
+        self.pool.hear_elsewhere(event, self.clock.read())
+        self.freed()
+
+    def look_elsewhere(self) -> None:
+        """See whether other processes have left places free, for those that wait or come."""
+        if self.pool.counts.bounded:
+            self.pool.look_elsewhere()
+            if self.waiting:
+                self.clock.read()
+                self.freed()
 
     def tick(self) -> None:
         """Do what time makes due: trials of ejected backends, waits in the queue, names to be resolved anew; a few times a

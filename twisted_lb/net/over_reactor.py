@@ -8,6 +8,7 @@ from typing import Any, cast
 from twisted.internet.interfaces import IReactorFDSet, IReactorPluggableNameResolver, IReactorTime, IReadDescriptor
 from twisted.python.runtime import seconds as wall_seconds
 
+from twisted_lb.core.counts import Counts
 from twisted_lb.net.alarm import ReactorAlarm, TimerAlarm
 from twisted_lb.net.clock import Clock, Later
 from twisted_lb.net.deadlines import Deadlines
@@ -19,7 +20,14 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.timers import Alarm, MonotonicTimers
 
 
-def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_process: bool = False) -> Runtime:
+def runtime_of(
+    reactor: Any,
+    seed: int,
+    lost: Callable[[], None],
+    *,
+    whole_process: bool = False,
+    counts: Callable[[], Counts] = Counts,
+) -> Runtime:
     """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end. With
     `whole_process` the reactor is ours alone, and its own epoll is waited for in the poller's, if that is what it has.
 
@@ -43,6 +51,7 @@ def runtime_of(reactor: Any, seed: int, lost: Callable[[], None], *, whole_proce
         poller=poller,
         seed=seed,
         stopwatch=time.perf_counter,
+        counts=counts,
     )
 
 

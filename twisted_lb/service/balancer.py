@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from twisted_lb import __version__
+from twisted_lb import __version__, process
 from twisted_lb.access_log.destinations import Owner
 from twisted_lb.admin.dashboard import Dashboard
 from twisted_lb.admin.door import AdminDoor, Doors
@@ -46,6 +46,7 @@ from twisted_lb.discovery.providers import make_provider
 from twisted_lb.draining import Grace
 from twisted_lb.errors import StartError, report_start_errors
 from twisted_lb.event_log import log_event
+from twisted_lb.log_file import LogFile
 from twisted_lb.log_files import LogFiles
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
@@ -57,17 +58,18 @@ from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, plan_of
 from twisted_lb.plan_diff import PlanDiff, diff_of, of_process, plan_diff
 from twisted_lb.planned import Plan, TargetsPlan
+from twisted_lb.probes import ProbeResult
 from twisted_lb.process import raise_descriptor_limit, room_for_clients
 from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.service.in_force import InForce
-from twisted_lb.service.log_file import LogFile
-from twisted_lb.service.span_export import SpanExport
 from twisted_lb.service.status_door import StatusDoor
 from twisted_lb.service.words import places, said_of
 from twisted_lb.signals import while_stopping
+from twisted_lb.span_export import SpanExport
 from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
+from twisted_lb.workers.crew import Crew
 
 _SEED_BITS: Final = 32
 
@@ -138,6 +140,7 @@ class LoadBalancerService(MultiService):
         self._limit: int = 0  # of descriptors
         self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
+        self._crew: Crew | None = None  # the workers, where there are any
         self._admin: AdminDoor | None = None
         self._in_force: Final = InForce(source, config, lambda: self._files.digests)
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
@@ -255,7 +258,11 @@ class LoadBalancerService(MultiService):
         self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
-        self._log_file.write(runtime)
+        workers = self._workers
+        if workers > 1:
+            self._crew = Crew(self._reactor, workers, self._seed, operating.whose)
+        else:
+            self._log_file.write(runtime)
         self._spans.follow(self._plan.traces, runtime)
         plane = self._plane = self._made(runtime, operating, opened)
         operating.begin(plane, watched=self._whole_process)
@@ -277,10 +284,14 @@ class LoadBalancerService(MultiService):
         self._say_start(plane)
         self._unresolved = Unresolved(runtime, self._say_unresolved)
         self._unresolved.follow(self._plan)
+        if self._crew is not None:
+            self._crew.begin(plane, {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners})
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
-            self._own.begin(runtime.time, opened, lambda: readiness.starting, lambda: self._accept(plane))
+            self._own.begin(
+                runtime.time, opened, lambda: readiness.starting or self._workers_start, lambda: self._accept(plane)
+            )
 
     def _made(self, runtime: Runtime, operating: Operating, opened: Openings) -> DataPlane:
         """The data plane, on the sockets that were opened."""
@@ -289,17 +300,19 @@ class LoadBalancerService(MultiService):
             means = Means(runtime.time, runtime.stream(f"targets {pool}"), self._reactor)
             return make_provider(targets.where, targets.rules, means)
 
+        crew = self._crew
         return DataPlane(
             runtime,
             self._plan,
-            {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
+            {} if crew is not None else {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=self._hear,
             room=lambda backends: room_for_clients(self._limit, backends),
             accepting=opened.predecessor is None,
             overlay=self._remembered(operating),
             changed=self._remember,
             provide=provide,
-            probed=operating.probed,
+            probed=self._probed,
+            agent_said=_not_said if crew is None else crew.agent_said,
             count_descriptors=self._whole_process,
             log_line=self._log_file.line,
             send_spans=self._spans.take,
@@ -327,8 +340,29 @@ class LoadBalancerService(MultiService):
         if self._admin is not None and self._openings is not None:
             self._admin.accept(instead=self._openings.predecessor is not None)
 
+    @property
+    def _workers(self) -> int:
+        """How many processes move requests."""
+        wanted = self.config.workers
+        if wanted == 1 or not self._whole_process or not self._listening:
+            return 1
+        return process.cpus() if wanted == "auto" else wanted
+
+    @property
+    def _workers_start(self) -> bool:
+        """Whether workers are still to begin."""
+        return self._crew is not None and not self._crew.ready
+
+    def _probed(self, pool: str, backend: str, result: ProbeResult) -> None:
+        if self._operating is not None:
+            self._operating.probed(pool, backend, result)
+        if self._crew is not None:
+            self._crew.probed(pool, backend, result)
+
     def _hear(self, event: Event) -> None:
         log_event(event)
+        if self._crew is not None:
+            self._crew.hear(event)
         if self._operating is not None:
             self._operating.hear(event)
 
@@ -425,6 +459,8 @@ class LoadBalancerService(MultiService):
     def reopen_logs(self) -> None:
         """Open the log files anew, by their names: somebody has renamed them (SIGUSR1, logrotate)."""
         self._log_files.reopen()
+        if self._crew is not None:
+            self._crew.reopen_logs()
         self._log_file.reopen()
 
     def leave(self, reason: str) -> None:
@@ -513,7 +549,9 @@ class LoadBalancerService(MultiService):
             sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
             try:
                 diff = diff_of(self._plane, plan)
-                self._plane.apply(plan, sockets)
+                self._plane.apply(plan, {} if self._crew is not None else sockets)
+                if self._crew is not None:
+                    self._crew.follow(sockets)
             except BaseException:
                 change.undo()
                 if opened is not None:
@@ -570,7 +608,7 @@ class LoadBalancerService(MultiService):
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
         """Name the keys that say another thing from now on, and are read at a start alone."""
-        for key in ("takeover", "state_file", "name", "admin"):
+        for key in ("takeover", "state_file", "name", "admin", "workers"):
             if self._plane is not None and getattr(config, key) != getattr(self.config, key):
                 _log.warn("{key} is only changed by a restart", key=key)
         before, now = self.config.log, config.log
@@ -671,6 +709,9 @@ class LoadBalancerService(MultiService):
     @property
     def port(self) -> int:
         """The port of the listener `default`, also when the kernel chose it."""
+        opened = self._openings
+        if self._crew is not None and opened is not None:
+            return int(opened.of(DEFAULT)[0].sock.getsockname()[1])
         return self.data_plane.listeners[DEFAULT][0].port
 
     @inlineCallbacks
@@ -712,7 +753,11 @@ class LoadBalancerService(MultiService):
         try:
             hurried = yield self._accepting_on(plane)
             most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
-            yield plane.drain(0.0 if hurried else most_s, handed_on=handed_on)
+            left_s = 0.0 if hurried else most_s
+            if self._crew is not None:
+                yield self._crew.leave(left_s, handed_on=handed_on)
+                self._crew = None
+            yield plane.drain(left_s, handed_on=handed_on)
         finally:
             restore()
             self._draining, self._grace, self._patient = None, None, False
@@ -751,8 +796,14 @@ class LoadBalancerService(MultiService):
         """End what a stop waits for."""
         if self._grace is not None:
             self._grace.hurry()
+        if self._crew is not None:
+            self._crew.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _not_said(_pool: str, _backend: str, _said: bytes | None) -> None:
+    """There is no worker that wants to know."""
 
 
 def _nothing() -> None:

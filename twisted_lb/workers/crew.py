@@ -1,0 +1,658 @@
+"""The crew: the workers of a balancer at its parent, who starts, tells, asks and restarts them.
+
+Each slot has one worker at a time, and sockets of its own (SO_REUSEPORT) that the parent keeps open. While a slot has none, another
+worker accepts on its sockets (cover). Workers are started one after the other.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectionLost, ProcessDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol, connectionDone
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from twisted_lb.core.backend import AdminState
+from twisted_lb.core.events import (
+    AdminChanged,
+    BackendAdded,
+    BackendChanged,
+    BackendEjected,
+    BackendRemoved,
+    BackendReturned,
+    Event,
+)
+from twisted_lb.core.standing import Skipped
+from twisted_lb.data_plane import DataPlane
+from twisted_lb.net.sockets import BACKLOG
+from twisted_lb.planned import ListenerPlan, Plan, PoolPlan
+from twisted_lb.probes import ProbeResult
+from twisted_lb.workers.codec import Encoded, Encoder, dumped
+from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
+from twisted_lb.workers.messages import (
+    Ask,
+    Configure,
+    Found,
+    Hurry,
+    Leave,
+    OneProtocol,
+    Quiet,
+    Read,
+    Ready,
+    Reopen,
+    Said,
+    Sock,
+    Taken,
+    Tell,
+    memory_file,
+    packed,
+    read_memory_file,
+    unpacked,
+)
+from twisted_lb.workers.table import Table, make_table
+
+# Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
+_LONG_S: Final = 10.0
+_FIRST_BACKOFF_S: Final = 0.2
+_MOST_BACKOFF_S: Final = 30.0
+# A worker that leaves and has not ended so long after its time is killed, in seconds.
+_KILL_S: Final = 5.0
+# And one that starts has so long to be ready.
+_START_S: Final = 60.0
+# An answer is waited for so long.
+_ANSWER_S: Final = 1.0
+
+_log = Logger(namespace="twisted_lb.workers")
+_of_workers = Logger(namespace="twisted_lb.worker")
+
+
+class Link(Quiet):
+    """The parent's end of the link to one life of a worker."""
+
+    def __init__(self, life: "Life") -> None:
+        super().__init__()
+        self._life: Final = life
+
+    @Ready.responder
+    def ready(self) -> dict[str, Any]:
+        """It has imported everything."""
+        self._life.crew.imported(self._life)
+        return {}
+
+    @Taken.responder
+    def taken(self, version: int, problem: str) -> dict[str, Any]:
+        """It goes by a generation, or cannot."""
+        self._life.crew.taken(self._life, version, problem)
+        return {}
+
+    @Found.responder
+    def found(self, facts: bytes) -> dict[str, Any]:
+        """What its traffic has found out."""
+        self._life.crew.found(self._life, unpacked(facts))
+        return {}
+
+    @Said.responder
+    def said(self, lines: str) -> dict[str, Any]:
+        """Lines for the log."""
+        for line in lines.split("\0"):
+            level, _, text = line.partition(" ")
+            namespace, _, text = text.partition(" ")
+            _of_workers.emit(
+                LogLevel.lookupByName(level), "worker {slot}: {text}", slot=self._life.slot, text=text, of=namespace
+            )
+        return {}
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It has ended, or is about to."""
+        super().connectionLost(reason)
+        self._life.linked = False
+
+
+class Life(ProcessProtocol):
+    """One life of a worker: a process in a slot, and the row that it writes."""
+
+    def __init__(self, crew: "Crew", slot: int, row: int, began_at: float) -> None:
+        self.crew: Final = crew
+        self.slot: Final = slot
+        self.row: Final = row
+        self.began_at: Final = began_at
+        self.link: Final = Link(self)
+        self.pid: int = 0
+        self.linked = True
+        self.imported = False
+        self.version: int = 0  # that it goes by
+        self.leaving = False
+        self.known: set[int] = set()  # parts of plans
+        self.sent_sockets: set[int] = set()
+        self.sockets: dict[str, list[int]] = {}
+        self.blobs: dict[int, list[int]] = {}  # on their way, by version
+        self.patience: IDelayedCall | None = None
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes clients in."""
+        return self.version > 0 and not self.leaving and self.linked
+
+    def close_blobs(self, version: int) -> None:
+        """Plans up to this version have come, or never will."""
+        for one in [one for one in self.blobs if one <= version]:
+            for fd in self.blobs.pop(one):
+                os.close(fd)
+
+    def processEnded(self, reason: Failure) -> None:
+        """It has ended."""
+        if self.patience is not None and self.patience.active():
+            self.patience.cancel()
+        self.crew.ended(self, reason)
+
+    def errReceived(self, data: bytes) -> None:
+        """What it writes where there is no log: of Python itself, say."""
+        sys.stderr.write(data.decode("utf-8", "replace"))
+
+
+class Crew:
+    """The workers of one balancer, so many of them, from `begin` to the end of `leave`. `seed` is that of all chance; `whose`
+    says who wants what of a backend, see `DataPlane`.
+    """
+
+    def __init__(self, reactor: Any, count: int, seed: int, whose: Callable[[str, str], str]) -> None:
+        self.count: Final = count
+        self._reactor: Final = reactor
+        self._seed: Final = seed
+        self._whose: Final = whose
+        self._nothing: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        rows = 2 * count + 4
+        self.table: Final = Table(make_table(rows), rows)
+        self._free_rows: Final = list(range(rows - 1, 0, -1))
+        self.lives: Final[list[Life]] = []
+        self._plane: DataPlane | None = None
+        self._encoder: Final = Encoder()
+        self._encoded: Encoded | None = None
+        self._pools: dict[str, tuple[PoolPlan, tuple[Any, ...], PoolPlan]] = {}
+        self._listeners: dict[str, tuple[ListenerPlan, ListenerPlan]] = {}
+        self._version: int = 0
+        self._slots: Final[list[dict[str, list[int]]]] = [{} for _ in range(count)]
+        self._sockets: Final[dict[int, socket.socket]] = {}
+        self._clones: dict[socket.socket, list[int]] = {}  # numbers, by slot
+        self._next_socket: int = 0
+        self._columns: Final[dict[tuple[str, str], int]] = {}
+        self._free_columns: Final[list[int]] = []
+        self._next_column: int = 0
+        self._facts: list[Fact] = []
+        self._origin: Life | None = None  # who has found out what is heard now
+        self._probes: Final[dict[tuple[str, str], ProbeResult]] = {}
+        self._agents: Final[dict[tuple[str, str], bytes | None]] = {}
+        self._backoff_s: Final[list[float]] = [0.0] * count
+        self._starting: Life | None = None
+        self._timers: Final[dict[int, IDelayedCall]] = {}  # of restarts, by slot
+        self._scheduled = False
+        self._done: Deferred[None] | None = None
+        self.restarts: int = 0
+
+    # Its beginning.
+
+    def begin(self, plane: DataPlane, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Start the workers, who go by what this data plane does and accept on these sockets."""
+        self._plane = plane
+        self.follow(sockets)
+
+    def follow(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
+        """The data plane goes by something else, or listens elsewhere: have the workers do so."""
+        plane = self._plane
+        if plane is None or self._done is not None:
+            return
+        if sockets is not None:
+            self._open(sockets)
+        self._encoded = self._encoder.encode(self._plan_of(plane))
+        self._version += 1
+        self._settle_columns(plane)
+        for life in self.lives:
+            if life.imported and not life.leaving:
+                self._configure(life)
+        self._start_next()
+
+    def _plan_of(self, plane: DataPlane) -> Plan:
+        """The plan as workers go by it: with the backends that are in force, and without checks and lists of their own."""
+        pools: dict[str, tuple[PoolPlan, tuple[Any, ...], PoolPlan]] = {}
+        for name, pool in plane.plan.pools.items():
+            specs = tuple(plane.specs_of(name))
+            known = self._pools.get(name)
+            if known is None or known[0] is not pool or known[1] != specs:
+                known = pool, specs, replace(pool, backends=specs, targets=None, checks=None)
+            pools[name] = known
+        listeners: dict[str, tuple[ListenerPlan, ListenerPlan]] = {}
+        for name, listener in plane.plan.listeners.items():
+            of = self._listeners.get(name)
+            if of is None or of[0] is not listener:
+                most = listener.connections
+                share = None if most is None else -(-most // self.count)
+                of = listener, replace(listener, connections=share)
+            listeners[name] = of
+        self._pools, self._listeners = pools, listeners
+        return replace(
+            plane.plan,
+            pools={name: known[2] for name, known in pools.items()},
+            listeners={name: of[1] for name, of in listeners.items()},
+        )
+
+    def _open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
+        """Have sockets like these for each slot; those of before stay."""
+        clones: dict[socket.socket, list[int]] = {}
+        slots: list[dict[str, list[int]]] = [{} for _ in range(self.count)]
+        for name, those in sockets.items():
+            for sock in those:
+                numbers = self._clones.get(sock) or [self._number(one) for one in clones_of(sock, self.count)]
+                clones[sock] = numbers
+                for sockets_of_slot, number in zip(slots, numbers, strict=True):
+                    sockets_of_slot.setdefault(name, []).append(number)
+            for sockets_of_slot in slots:
+                sockets_of_slot.setdefault(name, [])
+        for sock, numbers in self._clones.items():
+            if sock not in clones:
+                for number in set(numbers):
+                    self._sockets.pop(number).close()
+        self._clones = clones
+        self._slots[:] = slots
+
+    def _number(self, sock: socket.socket) -> int:
+        for number, known in self._sockets.items():
+            if known is sock:
+                return number
+        self._next_socket += 1
+        self._sockets[self._next_socket] = sock
+        return self._next_socket
+
+    # Processes.
+
+    def _start_next(self) -> None:
+        """Start the worker of a slot that has none, unless another one is starting."""
+        if self._starting is not None or self._done is not None or self._plane is None:
+            return
+        for slot in range(self.count):
+            if slot not in self._timers and self._of(slot) is None:
+                self._spawn(slot)
+                return
+
+    def _of(self, slot: int) -> Life | None:
+        return next((life for life in self.lives if life.slot == slot and not life.leaving), None)
+
+    def _spawn(self, slot: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        row = self._free_rows.pop()
+        life = Life(self, slot, row, self._now())
+        start = {
+            "slot": slot,
+            "row": row,
+            "rows": len(self.table.rows),
+            "seed": self._seed + 1_000_003 * (slot + 1),
+            "path": sys.path,
+        }
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("LISTEN_") and key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+        }
+        environment["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
+        self._starting = life
+        self.lives.append(life)
+        try:
+            transport = self._reactor.spawnProcess(
+                life,
+                sys.executable,
+                [sys.executable, "-m", "twisted_lb.workers.worker", json.dumps(start)],
+                env=environment,
+                childFDs={0: self._nothing, 1: 1, 2: 2, 3: theirs.fileno(), 4: self.table.fd},
+            )
+        finally:
+            theirs.close()
+        life.pid = transport.pid
+        ours.setblocking(False)
+        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, OneProtocol(life.link))
+        ours.close()
+        life.patience = self._reactor.callLater(_START_S, self._too_slow, life)
+
+    def _too_slow(self, life: Life) -> None:
+        _log.error("worker {slot} (process {pid}) is not ready after {s:g} s", slot=life.slot, pid=life.pid, s=_START_S)
+        _kill(life.pid)
+
+    def imported(self, life: Life) -> None:
+        """A worker has imported everything: it is told all that holds."""
+        life.imported = True
+        if self._done is not None:
+            return
+        self._configure(life)
+        assert self._plane is not None
+        self._tell(life, self._facts_of(self._plane))
+
+    def taken(self, life: Life, version: int, problem: str) -> None:
+        """A worker goes by a generation, or does not."""
+        life.close_blobs(version)
+        if problem:
+            _log.error(
+                "worker {slot} (process {pid}) cannot go by generation {version}: {problem}",
+                slot=life.slot,
+                pid=life.pid,
+                version=version,
+                problem=problem,
+            )
+            _kill(life.pid)  # one that goes by another one than the rest is worse than none
+            return
+        first = life.version == 0
+        life.version = version
+        if first:
+            if life.patience is not None:
+                life.patience.cancel()
+            if self._starting is life:
+                self._starting = None
+            _log.info("worker {slot} serves, as process {pid}", slot=life.slot, pid=life.pid)
+            self._cover()
+            self._start_next()
+
+    def ended(self, life: Life, reason: Failure) -> None:
+        """A worker has ended."""
+        self.lives.remove(life)
+        life.close_blobs(self._version)
+        self.table.leave(life.row)
+        self._free_rows.append(life.row)
+        if self._starting is life:
+            self._starting = None
+        if self._done is not None:
+            self._finish_if_over()
+            return
+        if life.leaving:
+            return
+        how = "in order" if reason.check(ProcessDone) else str(reason.value)
+        slot, lived_s = life.slot, self._now() - life.began_at
+        before = self._backoff_s[slot]
+        wait_s = 0.0 if lived_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
+        self._backoff_s[slot] = wait_s
+        self.restarts += 1
+        _log.error(
+            "worker {slot} (process {pid}) has ended: {how}; the next one starts in {wait_s:g} s",
+            slot=slot,
+            pid=life.pid,
+            how=how,
+            wait_s=wait_s,
+        )
+        self._timers[slot] = self._reactor.callLater(wait_s, self._again, slot)
+        self._cover()
+
+    def _again(self, slot: int) -> None:
+        del self._timers[slot]
+        self._start_next()
+
+    def _cover(self) -> None:
+        """Have each slot without a worker covered by another one, and by none where it has its own again."""
+        for life in self.lives:
+            if life.imported and not life.leaving and life.version and life.sockets != self._sockets_of(life):
+                self._configure(life)
+
+    def _sockets_of(self, life: Life) -> dict[str, list[int]]:
+        """By listener the numbers of the sockets on which a worker is to accept."""
+        found = {name: list(numbers) for name, numbers in self._slots[life.slot].items()}
+        serving = [one for one in self.lives if one.serving or one is life]
+        if serving[0] is life:
+            for slot, sockets in enumerate(self._slots):
+                if slot != life.slot and not any(one.slot == slot and one is not life for one in serving):
+                    for name, numbers in sockets.items():
+                        found[name] += [number for number in numbers if number not in found[name]]
+        return found
+
+    def _configure(self, life: Life) -> None:
+        """Have a worker go by what holds."""
+        assert self._encoded is not None
+        sockets = self._sockets_of(life)
+        wanted = {number for numbers in sockets.values() for number in numbers}
+        for number in sorted(wanted - life.sent_sockets):
+            self._send(life, Sock, number=number, sock=self._sockets[number].fileno())
+        life.sent_sockets = wanted
+        life.sockets = sockets
+        columns: dict[str, dict[str, int]] = {}
+        for (pool, backend), column in self._columns.items():
+            columns.setdefault(pool, {})[backend] = column
+        plan = self._encoded.for_one_who_knows(life.known)
+        blob = memory_file("plan", dumped(Generation(plan, sockets, columns, self._wishes())))
+        life.known = self._encoded.numbers
+        self._send(life, Configure, version=self._version, blob=blob)
+        # Open until it has come: it is sent when the link takes it.
+        life.blobs[self._version] = [*life.blobs.get(self._version, ()), blob]
+
+    def _wishes(self) -> dict[tuple[str, str], tuple[AdminState, str]]:
+        """What the operator wants of backends, by pool and name, and who that was."""
+        plane = self._plane
+        assert plane is not None
+        return {
+            (pool, backend): (admin, self._whose(pool, backend))
+            for pool in plane.clusters
+            for backend, admin in plane.overlay.of(pool).admin.items()
+        }
+
+    def _send(self, life: Life, command: Any, **arguments: Any) -> None:
+        if life.linked:
+            life.link.callRemote(command, **arguments)
+
+    # Facts.
+
+    def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
+        """A check of the parent has a result."""
+        self._probes[pool, backend] = result
+        self._note(_probed(pool, backend, result))
+
+    def agent_said(self, pool: str, backend: str, said: bytes | None) -> None:
+        """An agent was asked at its port."""
+        self._agents[pool, backend] = said
+        self._note(AgentSaid(pool, backend, said))
+
+    def hear(self, event: Event) -> None:
+        """Hear a change of state at the parent."""
+        if isinstance(event, BackendEjected | BackendReturned):
+            for life in self.lives:
+                if life is not self._origin and life.serving:
+                    self._tell(life, [event])
+        elif isinstance(event, AdminChanged | BackendAdded | BackendRemoved | BackendChanged):
+            self._schedule()
+
+    def found(self, life: Life, facts: Iterable[Fact]) -> None:
+        """A worker's traffic has found something out: so it is for all."""
+        plane = self._plane
+        self._origin = life
+        try:
+            for fact in facts:
+                if plane is not None and isinstance(fact, BackendEjected | BackendReturned):
+                    cluster = plane.clusters.get(fact.pool)
+                    if cluster is not None:
+                        cluster.hear_elsewhere(fact)
+        finally:
+            self._origin = None
+
+    def _note(self, fact: Fact) -> None:
+        if not self._facts:
+            self._reactor.callLater(0, self._tell_all)
+        self._facts.append(fact)
+
+    def _tell_all(self) -> None:
+        facts, self._facts = self._facts, []
+        for life in self.lives:
+            if life.serving:
+                self._tell(life, facts)
+
+    def _tell(self, life: Life, facts: list[Fact]) -> None:
+        for text in packed(facts):
+            self._send(life, Tell, facts=text)
+
+    def _schedule(self) -> None:
+        """Backends are others: have the workers told, once, behind this turn."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._reactor.callLater(0, self._follow)
+
+    def _follow(self) -> None:
+        self._scheduled = False
+        self.follow()
+
+    def _facts_of(self, plane: DataPlane) -> list[Fact]:
+        """All that a worker has to know that has just begun."""
+        facts: list[Fact] = []
+        for name, cluster in plane.clusters.items():
+            for backend in cluster.pool.backends.values():
+                said = self._agents.get((name, backend.name))
+                if said is not None:
+                    facts.append(AgentSaid(name, backend.name, said))
+                result = self._probes.get((name, backend.name))
+                if result is not None and backend.health.known:
+                    reason = result.reason if backend.health.up else backend.reasons.get(Skipped.DOWN, result.reason)
+                    facts.append(replace(_probed(name, backend.name, result), passed=backend.health.up, reason=reason))
+                ejection = backend.ejection
+                if ejection.active:
+                    until = None if ejection.until > self._now() + 1e6 else ejection.until
+                    why = backend.reasons.get(Skipped.EJECTED, "")
+                    facts.append(
+                        BackendEjected(name, backend.name, None, why, until, False, ejection.began_at, ejection.rule)
+                    )
+        return facts
+
+    def _settle_columns(self, plane: DataPlane) -> None:
+        """Have a column of the table for each backend. One that is gone keeps its column until nobody has anything there."""
+        present = {(name, backend) for name, cluster in plane.clusters.items() for backend in cluster.pool.backends}
+        for key in [key for key in self._columns if key not in present]:
+            if self.table.load(self._columns[key]) == 0 and all(life.version == self._version for life in self.lives):
+                self._free_columns.append(self._columns.pop(key))
+        for key in present:
+            if key not in self._columns:
+                if self._free_columns:
+                    self._columns[key] = self._free_columns.pop()
+                elif self._next_column < len(self.table.rows[0]):
+                    self._columns[key] = self._next_column
+                    self._next_column += 1
+
+    # Questions.
+
+    def ask(self, question: str, **arguments: Any) -> "Deferred[list[bytes]]":
+        """What the workers that serve, or drain, answer to a question; those that do not in time are left out."""
+        answers: list[bytes] = []
+        asked = [life for life in self.lives if life.version and life.linked]
+        if not asked:
+            return succeed(answers)
+        done: Deferred[list[bytes]] = Deferred()
+        left = len(asked)
+
+        def over(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not done.called:
+                timer.cancel()
+                done.callback(answers)
+
+        def late() -> None:
+            if not done.called:
+                done.callback(answers)
+
+        timer = self._reactor.callLater(_ANSWER_S, late)
+        for life in asked:
+            answer = life.link.callRemote(Ask, question=question, arguments=json.dumps(arguments))
+            answer.addCallback(self._read, life, answers)
+            answer.addErrback(lambda failure: failure.trap(ConnectionLost, Exception))
+            answer.addBoth(over)
+        return done
+
+    def _read(self, found: dict[str, Any], life: Life, answers: list[bytes]) -> None:
+        answers.append(read_memory_file(found["answer"]))
+        self._send(life, Read, number=found["number"])
+
+    def reopen_logs(self) -> None:
+        """The log files have been renamed."""
+        for life in self.lives:
+            self._send(life, Reopen)
+
+    # Its end.
+
+    def leave(self, most_s: float, *, handed_on: bool = False) -> "Deferred[None]":
+        """Have all workers drain; fires when the last one has ended."""
+        self._done = Deferred()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for life in self.lives:
+            life.leaving = True
+            if life.patience is not None and life.patience.active():
+                life.patience.cancel()
+            if life.version:
+                self._send(life, Leave, most_s=most_s, handed_on=handed_on)
+                life.patience = self._reactor.callLater(most_s + _KILL_S, _kill, life.pid)
+            else:
+                _kill(life.pid)
+        self._close_sockets()
+        done = self._done
+        self._finish_if_over()
+        return done
+
+    def _close_sockets(self) -> None:
+        for sock in self._sockets.values():
+            if sock not in self._clones:
+                sock.close()
+        self._sockets.clear()
+
+    def hurry(self) -> None:
+        """That has lasted long enough."""
+        for life in self.lives:
+            self._send(life, Hurry)
+
+    def _finish_if_over(self) -> None:
+        if not self.lives and self._done is not None and not self._done.called:
+            self._done.callback(None)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every slot has a worker that serves."""
+        return all(any(one.slot == slot and one.serving for one in self.lives) for slot in range(self.count))
+
+    @property
+    def started(self) -> bool:
+        """Whether any worker serves."""
+        return any(one.serving for one in self.lives)
+
+    def _now(self) -> float:
+        return float(self._reactor.seconds())
+
+
+def clones_of(sock: socket.socket, count: int) -> list[socket.socket]:
+    """A listening socket and others at the same address, one for each slot (SO_REUSEPORT): the kernel spreads connections over them.
+    A unix socket is shared by all.
+    """
+    if sock.family == socket.AF_UNIX:
+        return [sock] * count
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    clones = [sock]
+    try:
+        for _ in range(count - 1):
+            clone = socket.socket(sock.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            clones.append(clone)
+            clone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            clone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if sock.family == socket.AF_INET6:
+                dual = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                clone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, dual)
+            clone.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            clone.bind(sock.getsockname())
+            clone.listen(BACKLOG)
+    except BaseException:
+        for clone in clones[1:]:
+            clone.close()
+        raise
+    return clones
+
+
+def _probed(pool: str, backend: str, result: ProbeResult) -> Probed:
+    return Probed(pool, backend, result.passed, result.reason, result.silent, result.busy, result.said, result.asked_at)
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
