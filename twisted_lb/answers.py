@@ -1,5 +1,6 @@
 """Answers to an operator's questions as JSON values, in the shapes of the admin API. Backends are called `pool/name` there."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from twisted_lb.core.agent import STATES
@@ -7,7 +8,7 @@ from twisted_lb.core.agreed import Agreed, ToldByProxy
 from twisted_lb.core.decision import Candidate, Decision
 from twisted_lb.core.explaining import Explained, ExplainedAttempt
 from twisted_lb.core.standing import Skipped
-from twisted_lb.questions import Routed
+from twisted_lb.questions import Held, Routed
 
 Json = dict[str, object]
 
@@ -54,6 +55,20 @@ def _candidate(one: Candidate) -> Json:
         "reason": one.reason,
         "for_s": one.for_s,
         "left_s": one.left_s,
+    }
+
+
+def kind_of(asked: str) -> str:
+    """A kind of requests as a data plane calls it, of how operators do."""
+    return "recent" if asked == "last" else asked
+
+
+def held_json(explained: Iterable[Explained], held: Held) -> Json:
+    """Requests, explained, and how many are held."""
+    return {
+        "requests": [explained_json(one) for one in explained],
+        "held": held.requests,
+        "oldest_at": held.oldest_at,
     }
 
 

@@ -39,7 +39,7 @@ from twisted_lb.net.challenges import Challenges
 from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.greeting import Greetings, server_name_of
-from twisted_lb.net.listener import Listener
+from twisted_lb.net.listener import Listener, address_of
 from twisted_lb.net.protocols import Protocols
 from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
@@ -149,6 +149,8 @@ class DataPlane:
         self._certificate_watch: Final = CertificateWatch(runtime.wall.read)
         self.greetings: dict[str, Greetings] = {}  # of the pools whose backends are greeted
         self.listeners: dict[str, list[Listener]] = {}
+        # By listener, where workers accept for it.
+        self.accepted_elsewhere: Mapping[str, Sequence[socket.socket]] = {}
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = runtime.time
         self._draining: Drain | None = None
@@ -796,6 +798,11 @@ class DataPlane:
     def routes(self) -> dict[str, Action]:
         """What becomes of the requests of each route, by its name."""
         return self.routing.actions
+
+    def addresses(self, listener: str) -> list[str]:
+        """Where clients of a listener are accepted, here or by workers."""
+        own = [one.address for one in self.listeners.get(listener, ())]
+        return own or [address_of(one) for one in self.accepted_elsewhere.get(listener, ())]
 
     @property
     def _all_listeners(self) -> list[Listener]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
@@ -25,6 +25,9 @@ _MOST_UNSENT_S: Final = 30.0
 _MOST_EXPLAINED: Final = 1000
 _EXPLAINED: Final = 10
 
+# Calls whose answers are made of what is counted.
+_COUNTED: Final = ("status", "backends", "backend", "history", "stream", "change", "remove")
+
 Answer = dict[str, Any]
 
 
@@ -40,7 +43,10 @@ class Api:
 
     def answer(self, name: str, call: Call) -> Deferred[Answer]:
         """The answer of the endpoint with this call; fires with Refused where there is none."""
-        return maybeDeferred(getattr(self, name), call)
+        if name not in _COUNTED:
+            return maybeDeferred(getattr(self, name), call)
+        answer: Deferred[Answer] = self._operator.refresh().addCallback(lambda _: getattr(self, name)(call))
+        return answer
 
     @property
     def etag(self) -> str:
@@ -83,31 +89,32 @@ class Api:
             "last": every[-1].id if every else int(call.query.get("after", "0")),
         }
 
-    def explain(self, call: Call) -> Answer:
+    @inlineCallbacks
+    def explain(self, call: Call) -> Any:
         """One request, explained."""
-        found = self._operator.explain(call.names["id"])
+        found = yield self._operator.explain(call.names["id"])
         if found is None:
-            held = self._operator.explained("last", 0)
+            held = yield self._operator.explained("last", 0)
             detail = f"no longer known: {held['held']} requests are held"
             raise NotFound("not_held", detail, "failed and slow ones are held longer")
         return dict(found)
 
-    def explained(self, call: Call) -> Answer:
+    def explained(self, call: Call) -> "Deferred[Answer]":
         """The last requests of a kind, explained."""
         asked = [(kind, int(call.query[kind])) for kind in KINDS if kind in call.query]
         if len(asked) > 1:
             raise Refused("bad_value", f"which requests? one of {', '.join(KINDS)} says so", "such as ?last=10")
         kind, count = asked[0] if asked else ("last", _EXPLAINED)
         decisions = call.query.get("decisions") not in ("0", "false")
-        return dict(self._operator.explained(kind, min(count, _MOST_EXPLAINED), decisions=decisions))
+        return self._operator.explained(kind, min(count, _MOST_EXPLAINED), decisions=decisions).addCallback(dict)
 
-    def explain_next(self, call: Call) -> Answer:
+    def explain_next(self, call: Call) -> "Answer | Deferred[Answer]":
         """Which backend the next request would get."""
         pool = call.query.get("pool")
         if (pool is None) is ("url" not in call.query):
             raise Refused("bad_value", "a pool or a url is wanted, and one of them")
         if pool is not None:
-            return dict(self._operator.explain_next(pool))
+            return self._operator.explain_next(pool).addCallback(dict)
         routed = self.route(call)
         decision = routed["decision"]
         if decision is None:

@@ -4,13 +4,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-from twisted.web.server import Request
+from twisted.internet.defer import inlineCallbacks
+from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_lb.admin.endpoints import Call
 from twisted_lb.admin.feed import Feed
 from twisted_lb.admin.operator import Actor, Refused
 from twisted_lb.admin.page_tables import filled, nothing_known, parts
-from twisted_lb.admin.site import Admit, ReadOnly, problem
+from twisted_lb.admin.site import Admit, ReadOnly, finish, problem
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -44,17 +45,29 @@ class Dashboard(ReadOnly):
         for name in FILES:
             self.putChild(name.encode("ascii"), _File(name, _CONTENT[name], admit))
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> Any:
         """The page, with tables of what is."""
+        gone: list[bool] = []
+        made: list[bytes] = []
+        done = self._body(request).addCallback(made.append)
+        if made:
+            return made[0]
+        request.notifyFinish().addErrback(lambda _: gone.append(True))
+        done.addCallback(lambda _: None if gone else finish(request, made[0]))
+        return NOT_DONE_YET
+
+    @inlineCallbacks
+    def _body(self, request: Request) -> Any:
         try:
-            values = self._values(request)
+            values = yield self._values(request)
         except Refused as refused:
             return problem(request, refused)
         _guard(request, "text/html; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")
         return filled(self._text, values).encode()
 
-    def _values(self, request: Request) -> dict[str, str]:
+    @inlineCallbacks
+    def _values(self, request: Request) -> Any:
         try:
             visitor = self._admit(request)
         except Refused as refused:
@@ -62,7 +75,9 @@ class Dashboard(ReadOnly):
                 raise
             return nothing_known(_WITHOUT[refused.code])
         call = Call({}, {}, {}, Actor(visitor.name, "", visitor.where), visitor.scope)
-        return parts({**self._feed.whole(call), "requests": self._feed.requests()})
+        yield self._feed.refresh()
+        requests = yield self._feed.requests()
+        return parts({**self._feed.whole(call), "requests": requests})
 
 
 class _File(ReadOnly):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
@@ -66,9 +67,15 @@ class Feed:
             "actor": call.actor.name,
         }
 
-    def requests(self) -> list[Mapping[str, Any]]:
-        """Requests that went wrong, and the slowest, explained."""
-        bad, slow = self._operator.explained("failed", MOST_BAD), self._operator.explained("slowest", MOST_SLOW)
+    def refresh(self) -> "Deferred[None]":
+        """Have all that is counted as it is now; fires when it is."""
+        return self._operator.refresh()
+
+    @inlineCallbacks
+    def requests(self) -> Any:
+        """Fires with requests that went wrong, and the slowest, explained."""
+        bad = yield self._operator.explained("failed", MOST_BAD)
+        slow = yield self._operator.explained("slowest", MOST_SLOW)
         return bad_and_slow(bad["requests"], slow["requests"])
 
     def _look(self) -> tuple[Shown, bool, list[EventView]]:

@@ -495,13 +495,16 @@ class Operator(Protocol):
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
 
-    def explain(self, request_id: str) -> Mapping[str, Any] | None:
+    def refresh(self) -> "Deferred[None]":
+        """Have all that is counted as it is now, where other processes count; fires when it is."""
+
+    def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """One request, explained; None when it is not held any more."""
 
-    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> "Deferred[Mapping[str, Any]]":
         """The last requests of a kind, explained, with all candidates unless `decisions` are left out, and how many are held."""
 
-    def explain_next(self, pool: str) -> Mapping[str, Any]:
+    def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any]]":
         """What the next claim in a pool would do."""
 
     def route(

@@ -135,7 +135,7 @@ class ApiResource(Resource):
 
         request.notifyFinish().addErrback(lost)
         answer.addCallback(lambda said: None if gone else self._tell(request, endpoint, call, said))
-        answer.addErrback(lambda failure: None if gone else _finish(request, _refused(failure, endpoint)))
+        answer.addErrback(lambda failure: None if gone else finish(request, _refused(failure, endpoint)))
 
     def _endpoint(self, request: Request) -> tuple[Endpoint, Mapping[str, str]]:
         segments = _segments(request.path)
@@ -174,7 +174,7 @@ class ApiResource(Resource):
             request.setHeader(b"location", "".join(f"/{quote(part, safe='')}" for part in parts).encode("ascii"))
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"etag", f'"{self._api.etag}"'.encode("ascii"))
-        _finish(request, body)
+        finish(request, body)
 
     def _stream(self, request: Request, endpoint: Endpoint, call: Call) -> Any:
         alike = _Events if endpoint.call == "events" else Viewer
@@ -237,9 +237,21 @@ class MetricsResource(ReadOnly):
         openmetrics = wants_openmetrics((request.getHeader(b"accept") or b"").decode("latin-1"))
         try:
             self._admit(request)
-            measures, process = self._operator.measures(exemplars=openmetrics)
         except Refused as refused:
             return problem(request, refused)
+        left: list[bool] = []
+        request.notifyFinish().addErrback(lambda _: left.append(True))
+        self._operator.refresh().addCallback(
+            lambda _: None if left else self._make(request, openmetrics=openmetrics)
+        ).addErrback(_not_made)
+        return NOT_DONE_YET
+
+    def _make(self, request: Request, *, openmetrics: bool) -> None:
+        try:
+            measures, process = self._operator.measures(exemplars=openmetrics)
+        except Refused as refused:
+            finish(request, refused)
+            return
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
         made: list[bytes] = []
         making = self._cooperator.cooperate(
@@ -247,8 +259,7 @@ class MetricsResource(ReadOnly):
         )
         gone = request.notifyFinish()
         gone.addErrback(lambda _: making.stop())
-        making.whenDone().addCallbacks(lambda _: _finish(request, b"".join(made)), _not_made)
-        return NOT_DONE_YET
+        making.whenDone().addCallbacks(lambda _: finish(request, b"".join(made)), _not_made)
 
 
 def _not_made(failure: Any) -> None:
@@ -429,7 +440,8 @@ def problem(request: Request, refused: Refused) -> bytes:
     return b"" if request.method == b"HEAD" else body
 
 
-def _finish(request: Request, said: Any) -> None:
+def finish(request: Request, said: Any) -> None:
+    """Answer with these bytes, or with what is wrong."""
     body = problem(request, said) if isinstance(said, Refused) else said
     if not isinstance(said, Refused):
         request.setHeader(b"content-length", b"%d" % len(body))

@@ -108,7 +108,7 @@ class BackendMeasures:
     policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte. `utilization` is
     what it reports, None where no report counts; `reports` those that counted and those that did not, None where nobody compares
     them. `shared_connections`: how many of its connections are of HTTP/2, and how many `calls` run on them. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
-    word.
+    word. `tunnels`: how many of its requests have switched protocols; `failures`: outcomes that blame it.
     """
 
     name: str
@@ -140,6 +140,8 @@ class BackendMeasures:
     reports: tuple[int, int] | None = None
     agent: str | None = None
     garbled: int = 0
+    tunnels: int = 0
+    failures: int = 0
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -168,6 +170,8 @@ class BackendMeasures:
             if self.reports is None or other.reports is None
             else (self.reports[0] + other.reports[0], self.reports[1] + other.reports[1]),
             withheld=self.withheld + other.withheld,
+            tunnels=self.tunnels + other.tunnels,
+            failures=self.failures + other.failures,
             garbled=self.garbled + other.garbled,
         )
 
@@ -468,6 +472,8 @@ def _backend_measures(
         withheld=totals.withheld,
         agent=LABELS.get(backend.agent.word, "") if heard else None,
         garbled=backend.agent.garbled,
+        tunnels=backend.tunnels,
+        failures=backend.failures,
     )
 
 

@@ -236,13 +236,18 @@ class Listener(Pollable):
     @property
     def address(self) -> str:
         """The address that it listens on, as text: `host:port`, `[v6]:port` or `unix:/path`."""
-        name = self._sock.getsockname()
-        if self._sock.family == socket.AF_UNIX:
-            return f"unix:{name}"
-        host, port = name[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return address_of(self._sock)
 
     @property
     def port(self) -> int:
         """The port that it listens on."""
         return int(self._sock.getsockname()[1])
+
+
+def address_of(sock: socket.socket) -> str:
+    """The address that a socket is bound to, as text: `host:port`, `[v6]:port` or `unix:/path`."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
 """What is counted over time: rates and quantiles of the last minute, the loop's lag, values of the charts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -13,7 +13,8 @@ from twisted_lb.core.histogram import NOTHING, Histogram, Reading, together
 from twisted_lb.core.measures import errors_in
 from twisted_lb.core.pool import Pool
 from twisted_lb.data_plane import DataPlane
-from twisted_lb.operating.seconds import Seconds
+from twisted_lb.operating.elsewhere import Counted, SecondsElsewhere
+from twisted_lb.operating.seconds import Seconds, levels
 
 _SAMPLE_S: Final = 1.0
 # Histograms are larger.
@@ -28,7 +29,7 @@ class Meters:
     `durations` by ("took", pool[, backend]), ("connected" or "leases", pool, backend), ("errors", route).
     """
 
-    def __init__(self, time: Any) -> None:
+    def __init__(self, time: Any, counted: Callable[[], Counted | None] = lambda: None) -> None:
         self._time: Final = time
         self._plane: DataPlane | None = None
         self.rates: Final = Rates(self._counts, time.seconds)
@@ -40,6 +41,8 @@ class Meters:
         for loop, _ in self._loops:
             loop.clock = time
         self._seconds: Seconds = Seconds()
+        self._counted: Final = counted
+        self._seconds_elsewhere: SecondsElsewhere = SecondsElsewhere()
         # By pool and backend: how many requests it should have had, by the weights of each second.
         self._meant: Final[dict[tuple[str, str], float]] = {}
         self._asked: Final[dict[str, int]] = {}  # by pool, at the last look
@@ -50,6 +53,7 @@ class Meters:
         """The data plane is there. `watched`: a turn that takes long is worth a line."""
         self._plane = plane
         self._seconds = Seconds()
+        self._seconds_elsewhere = SecondsElsewhere()
         for loop, interval_s in self._loops:
             loop.start(interval_s).addErrback(lambda failure: _log.failure("no rates any more", failure=failure))
         watchdog = self._watchdog = Watchdog() if watched else None
@@ -77,18 +81,22 @@ class Meters:
 
     def sample(self, plane: DataPlane) -> Sample:
         """What charts show of the second just gone."""
+        counted = self._counted()
+        if counted is not None:
+            return self._seconds_elsewhere.sample(counted, levels(plane))
         return self._seconds.sample(plane)
 
     def _counts(self) -> dict[object, int]:
         plane = self._plane
         if plane is None:
             return {}
+        elsewhere = self._counted()
         counts: dict[object, int] = {}
         for name, cluster in plane.clusters.items():
             for backend in cluster.pool.backends.values():
                 counts["requests", name, backend.name] = backend.requests
                 counts["failures", name, backend.name] = backend.failures
-            for backend_name, meant in self._meant_of(cluster.pool):
+            for backend_name, meant in self._meant_of(cluster.pool, elsewhere):
                 counts["meant", name, backend_name] = round(meant * 1000)
         for gone in [one for one in self._meant if ("meant", *one) not in counts]:
             del self._meant[gone]
@@ -98,11 +106,15 @@ class Meters:
             counts["refused", name] = sum(frontend.refusals)
         for name, requests in plane.requests_by_route().items():
             counts["route", name] = requests
+        if elsewhere is not None:
+            _add(counts, elsewhere.counts())
         return counts
 
-    def _meant_of(self, pool: Pool) -> list[tuple[str, float]]:
+    def _meant_of(self, pool: Pool, elsewhere: Counted | None) -> list[tuple[str, float]]:
         """How many of a pool's requests each of its backends should have had so far, by the weights that were in force as they came."""
         name, asked = pool.name, sum(one.requests for one in pool.backends.values())
+        if elsewhere is not None:
+            asked += elsewhere.requests_of_pool(name)
         came = max(0, asked - self._asked.get(name, 0))
         self._asked[name] = asked
         for backend, part in pool.meant().items():
@@ -130,7 +142,16 @@ class Meters:
             key = ("errors", flow.route)
             errors[key] = errors.get(key, 0) + errors_in(flow.requests())
         found |= errors
+        elsewhere = self._counted()
+        if elsewhere is not None:
+            _add(found, elsewhere.readings())
         return found
+
+
+def _add(counts: dict[object, Any], others: Mapping[object, Any]) -> None:
+    """Add what others have counted of what is there."""
+    for what, more in others.items():
+        counts[what] = counts[what] + more if what in counts else more
 
 
 def _nothing() -> None:

@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from twisted_lb import __version__
 from twisted_lb.admin.history import Events, States
@@ -25,13 +25,14 @@ from twisted_lb.admin.operator import (
     Snapshot,
 )
 from twisted_lb.admin.words import grave_flaws, verdict
-from twisted_lb.answers import decision_json, explained_json, routed_json
+from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.core.events import Event
 from twisted_lb.core.measures import CertificateMeasures, Measures, ProcessMeasures
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
+from twisted_lb.operating.elsewhere import Counted, Elsewhere
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.signatures import is_changed, signature_values, signatures_of
@@ -46,15 +47,17 @@ class Operating:
     configuration is in force, `hear` and `probed` what the data plane says.
     """
 
-    def __init__(self, owner: Owner, wall: Callable[[], float], time: Any) -> None:
+    def __init__(self, owner: Owner, wall: Callable[[], float], time: Any, elsewhere: Elsewhere | None = None) -> None:
         self._owner: Final = owner
+        self._elsewhere: Final = elsewhere
+        self._counted: tuple[Measures, Counted] | None = None
         self._wall: Final = wall
         self._time: Final = time
         self._plane: DataPlane | None = None
         self._events: Final = Events(wall)
         self._states: Final = States(wall)
-        self._meters: Final = Meters(time)
-        self._views: Final = Views(self._running, self._meters, self._states, owner.source_of)
+        self._meters: Final = Meters(time, self._counted_elsewhere)
+        self._views: Final = Views(self._running, self._meters, self._states, owner.source_of, self._counted_elsewhere)
         self._steering: Final = Steering(owner, self._running, self._views, self._states, wall)
         self._began: Final = time.seconds()
         self._started_at: Final = wall()
@@ -169,7 +172,8 @@ class Operating:
                 for certificate, expires_at in serving.expires().items()
             ),
         )
-        return plane.measures(exemplars=exemplars), process
+        measures = plane.measures(exemplars=exemplars)
+        return measures if self._elsewhere is None else measures.merged(self._elsewhere.measures), process
 
     @property
     def etag(self) -> str:
@@ -230,30 +234,58 @@ class Operating:
         every = [*cluster.pool.leaving, *(() if removed else cluster.pool.backends.values())]
         records = [one for one in every if backend in (one.name, one.name.rpartition("@")[0])]
         tunnels = sum(one.tunnels for one in records)
+        in_flight = sum(one.in_flight for one in records)
+        unsent = sum(plane.unsent_at(one) for one in records if one.in_flight)
+        if self._elsewhere is not None:
+            names = {one.name for one in records} or {backend}
+            counted = self._counted_elsewhere()
+            in_flight += sum(self._elsewhere.in_flight(pool, name) for name in names)
+            tunnels = 0 if counted is None else min(sum(counted.tunnels(pool, name) for name in names), in_flight)
+            # Some may not have heard of it yet.
+            unsent += not self._elsewhere.settled
         return Left(
-            requests=sum(one.in_flight for one in records) - tunnels,
+            requests=in_flight - tunnels,
             tunnels=tunnels,
-            unsent=sum(plane.unsent_at(one) for one in records if one.in_flight),
+            unsent=unsent,
             keeps_own=any(cluster.pool.keeps_own_s(one, plane.runtime.clock.read()) > 0 for one in records),
         )
 
-    def explain(self, request_id: str) -> Mapping[str, Any] | None:
-        """See Operator."""
-        found = self._running().explain(request_id)
-        return None if found is None else explained_json(found)
+    def _counted_elsewhere(self) -> Counted | None:
+        """What other processes have counted, by name; None where there are none."""
+        if self._elsewhere is None:
+            return None
+        measures = self._elsewhere.measures
+        if self._counted is None or self._counted[0] is not measures:
+            self._counted = measures, Counted(measures)
+        return self._counted[1]
 
-    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Mapping[str, Any]:
+    def refresh(self) -> "Deferred[None]":
+        """See Operator."""
+        return succeed(None) if self._elsewhere is None else self._elsewhere.refresh()
+
+    def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """See Operator."""
         plane = self._running()
-        held = plane.questions.held()
-        told = plane.explained("recent" if kind == "last" else kind, count, decisions=decisions)
-        found = [explained_json(one) for one in told]
-        return {"requests": found, "held": held.requests, "oldest_at": held.oldest_at}
+        if self._elsewhere is not None:
+            return self._elsewhere.explain(request_id)
+        found = plane.explain(request_id)
+        return succeed(None if found is None else explained_json(found))
 
-    def explain_next(self, pool: str) -> Mapping[str, Any]:
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> "Deferred[Mapping[str, Any]]":
+        """See Operator."""
+        plane = self._running()
+        if self._elsewhere is not None:
+            return self._elsewhere.explained(kind, count, decisions=decisions)
+        told = plane.explained(kind_of(kind), count, decisions=decisions)
+        return succeed(held_json(told, plane.questions.held()))
+
+    def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any]]":
         """See Operator."""
         self._steering.cluster(pool)
-        return decision_json(self._running().explain_next(pool))
+        plane = self._running()
+        if self._elsewhere is not None:
+            return self._elsewhere.explain_next(pool).addCallback(_said)
+        return succeed(decision_json(plane.explain_next(pool)))
 
     def route(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
@@ -325,3 +357,10 @@ class Operating:
     def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
         return self._steering.reset(pool, backend, actor, force=force)
+
+
+def _said(found: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What a process has answered; Refused where none has."""
+    if found is None:
+        raise Refused("busy", "no worker answers")
+    return found

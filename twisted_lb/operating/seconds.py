@@ -14,8 +14,10 @@ from twisted_lb.core.histogram import Histogram, edges
 from twisted_lb.core.totals import KINDS
 from twisted_lb.data_plane import DataPlane
 
-_QUANTILES: Final = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
-_COUNTED: Final = ("ok", "c4", "c5", "own", "own_ok", "bytes_in", "bytes_out")
+# Quantiles of each phase, by the end of their names.
+QUANTILES: Final = (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+# What is counted, in this order.
+COUNTED: Final = ("ok", "c4", "c5", "own", "own_ok", "bytes_in", "bytes_out")
 # Of `Flow.requests`, for each method: what backends have answered, by kind, and then what we have.
 _OURS: Final = len(KINDS)
 _PER_METHOD: Final = 2 * len(KINDS)
@@ -48,11 +50,11 @@ class Seconds:
 
     def _count(self, flows: Iterable[Flow]) -> None:
         before, self._flows = self._flows, {flow: _counts(flow) for flow in flows}
-        added = [0] * len(_COUNTED)
+        added = [0] * len(COUNTED)
         for flow, counts in self._flows.items():
             was = before.get(flow)
             added = list(map(add, added, counts if was is None else map(sub, counts, was)))
-        for name, more in zip(_COUNTED, added, strict=True):
+        for name, more in zip(COUNTED, added, strict=True):
             self._totals[name] = self._totals.get(name, 0) + more
 
     def _durations(
@@ -73,7 +75,7 @@ class Seconds:
         latencies_ms: dict[str, float | None] = {}
         for phase, gain in phases.items():
             running = _running(gain)
-            latencies_ms |= {f"{phase}.{name}": _quantile_ms(running, q) for name, q in _QUANTILES}
+            latencies_ms |= {f"{phase}.{name}": _quantile_ms(running, q) for name, q in QUANTILES}
         backend_p99_ms = {
             f"{pool.name}/{backend.name}": _quantile_ms(_running(gains.of_backend(backend)), 0.99)
             for pool in pools
@@ -136,13 +138,17 @@ def _quantile_ms(running: list[int] | None, q: float) -> float | None:
 
 
 def _counts(flow: Flow) -> tuple[int, ...]:
-    """What one flow has counted, in the order of `_COUNTED`."""
-    cells = flow.requests()
+    """What one flow has counted, in the order of `COUNTED`."""
+    return (*counted_in(flow.requests()), flow.bytes_up, flow.bytes_down)
+
+
+def counted_in(cells: Sequence[int]) -> tuple[int, int, int, int, int]:
+    """Of requests by cell (`flow.cell_of`) those that are counted, in the order of COUNTED."""
     c4, c5 = _answers(cells, _C4), _answers(cells, _C5)
     own = _answers(cells, _OURS + _C4) + _answers(cells, _OURS + _C5)
     ok = sum(_answers(cells, kind) for kind in range(_C4))
     own_ok = sum(_answers(cells, _OURS + kind) for kind in range(1, _C4))
-    return ok, c4, c5, own, own_ok, flow.bytes_up, flow.bytes_down
+    return ok, c4, c5, own, own_ok
 
 
 def _answers(cells: Sequence[int], at: int) -> int:

@@ -25,6 +25,7 @@ from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster
+from twisted_lb.operating.elsewhere import Counted
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.planned import PoolPlan, RoutePlan
@@ -40,7 +41,7 @@ _RUNTIME_ONLY: Final = ("admin",)
 
 class Views:
     """Makes the views of the plane that `running` answers. `find`: where what is in force at a path of the configuration comes
-    from, which takes long to find out and is kept until `forget`.
+    from, which takes long to find out and is kept until `forget`. `counted`: what other processes have counted, see `elsewhere.py`.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Views:
         meters: Meters,
         states: States,
         find: Callable[[tuple[str | int, ...]], str],
+        counted: Callable[[], Counted | None] = lambda: None,
     ) -> None:
         self._running: Final = running
         self._meters: Final = meters
         self._states: Final = states
         self._find: Final = find
+        self._counted: Final = counted
         self._places: Final[dict[tuple[str | int, ...], str]] = {}
 
     def forget(self) -> None:
@@ -65,9 +68,9 @@ class Views:
         listeners, frontend = plane.listeners.get(name, []), plane.frontends[name]
         serving = plane.servings.get(name)
         refused = self._meters.rates.within(("refused", name))
-        return ListenerView(
+        view = ListenerView(
             name=name,
-            addresses=[one.address for one in listeners],
+            addresses=plane.addresses(name),
             connections=len(frontend.clients),
             limit=frontend.gate.most,
             accepted=sum(one.accepted for one in listeners),
@@ -78,10 +81,15 @@ class Views:
             if serving is None
             else [_flaw(flaw) for policy in serving.settings.policies for flaw in policy.flaws_at(now)],
         )
+        counted = self._counted()
+        return view if counted is None else counted.listener(view)
 
     def routes(self, plane: DataPlane) -> list[RouteView]:
         """The routes, in their order: O(routes and listeners)."""
-        requests = plane.requests_by_route()
+        requests, counted = plane.requests_by_route(), self._counted()
+        if counted is not None:
+            for route_name, more in counted.requests_by_route.items():
+                requests[route_name] = requests.get(route_name, 0) + more
         listeners: dict[str, list[str]] = {}
         for listener, plan in plane.plan.listeners.items():
             for name in plan.routes:
@@ -122,7 +130,7 @@ class Views:
         backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
         backends = self._intended(backends, asked, pool.meant())
         targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
-        return PoolView(
+        view = PoolView(
             name=name,
             policy=plan.policy_name,
             check=_checks_of(plan),
@@ -139,6 +147,8 @@ class Views:
             leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
         )
+        counted = self._counted()
+        return view if counted is None else counted.pool(view)
 
     def _intended(
         self, backends: Sequence[BackendView], asked: int | None, now: Mapping[str, float]
@@ -166,7 +176,7 @@ class Views:
         failures = self._meters.rates.within(("failures", pool, name))
         state, reason = self._state(pool, backend)
         snapshot = snapshot_of(backend)
-        return BackendView(
+        view = BackendView(
             name=f"{pool}/{name}",
             pool=pool,
             backend=name,
@@ -208,6 +218,8 @@ class Views:
             keeps_own_s=round(cluster.pool.keeps_own_s(backend, plane.runtime.clock.now), 3),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
+        counted = self._counted()
+        return view if counted is None else counted.backend(view)
 
     def _reuse(self, pool: str, backend: str) -> float | None:
         """Which part of the attempts of the last minute had a connection that was there."""

@@ -70,6 +70,7 @@ from twisted_lb.span_export import SpanExport
 from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
 from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.sight import Sight
 
 _SEED_BITS: Final = 32
 
@@ -257,14 +258,17 @@ class LoadBalancerService(MultiService):
         opened = self._openings
         self._limit = raise_descriptor_limit()
         runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
-        operating = self._operating = Operating(self, runtime.wall.read, runtime.time)
         workers = self._workers
         if workers > 1:
-            self._crew = Crew(self._reactor, workers, self._seed, operating.whose)
-        else:
+            self._crew = Crew(self._reactor, workers, self._seed, self._whose)
+        sight = None if self._crew is None else Sight(self._crew)
+        operating = self._operating = Operating(self, runtime.wall.read, runtime.time, sight)
+        if self._crew is None:
             self._log_file.write(runtime)
         self._spans.follow(self._plan.traces, runtime)
         plane = self._plane = self._made(runtime, operating, opened)
+        if self._crew is not None:
+            plane.accepted_elsewhere = {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners}
         operating.begin(plane, watched=self._whole_process)
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
@@ -285,7 +289,7 @@ class LoadBalancerService(MultiService):
         self._unresolved = Unresolved(runtime, self._say_unresolved)
         self._unresolved.follow(self._plan)
         if self._crew is not None:
-            self._crew.begin(plane, {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners})
+            self._crew.begin(plane, plane.accepted_elsewhere)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -339,6 +343,9 @@ class LoadBalancerService(MultiService):
         self._status.start()
         if self._admin is not None and self._openings is not None:
             self._admin.accept(instead=self._openings.predecessor is not None)
+
+    def _whose(self, pool: str, backend: str) -> str:
+        return "" if self._operating is None else self._operating.whose(pool, backend)
 
     @property
     def _workers(self) -> int:
@@ -551,6 +558,7 @@ class LoadBalancerService(MultiService):
                 diff = diff_of(self._plane, plan)
                 self._plane.apply(plan, {} if self._crew is not None else sockets)
                 if self._crew is not None:
+                    self._plane.accepted_elsewhere = sockets
                     self._crew.follow(sockets)
             except BaseException:
                 change.undo()

@@ -13,9 +13,9 @@ _MOST_NAMED: Final = 8
 def places(plane: DataPlane) -> str:
     """Where a data plane listens, and with which certificates; listeners that have a name by it."""
     found = [
-        f"{'' if name == DEFAULT else f'{name} '}{one.address}{_tls_of(plane, name)}"
-        for name, listeners in plane.listeners.items()
-        for one in listeners
+        f"{'' if name == DEFAULT else f'{name} '}{address}{_tls_of(plane, name)}"
+        for name in plane.plan.listeners
+        for address in plane.addresses(name)
     ]
     return ", ".join(found) or "no port of its own"
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from twisted_lb.answers import explained_json
+from twisted_lb.answers import decision_json, explained_json, held_json, kind_of
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.log_file import LogFile
 from twisted_lb.span_export import SpanExport
@@ -21,7 +21,12 @@ class Answers:
 
     def answer(self, question: str, arguments: Mapping[str, Any]) -> bytes:
         """The answer to the question of this name; KeyError for what is none."""
-        answers: dict[str, Callable[..., bytes]] = {"measures": self.measures, "explain": self.explain}
+        answers: dict[str, Callable[..., bytes]] = {
+            "measures": self.measures,
+            "explain": self.explain,
+            "explained": self.explained,
+            "explain_next": self.explain_next,
+        }
         return answers[question](**arguments)
 
     def measures(self) -> bytes:
@@ -32,3 +37,13 @@ class Answers:
         """A request by its id, or null."""
         found = self._plane.explain(request_id)
         return json.dumps(None if found is None else explained_json(found)).encode()
+
+    def explained(self, kind: str, count: int, decisions: bool) -> bytes:
+        """The last requests of a kind, and how many are held."""
+        told = self._plane.explained(kind_of(kind), count, decisions=decisions)
+        return json.dumps(held_json(told, self._plane.questions.held())).encode()
+
+    def explain_next(self, pool: str) -> bytes:
+        """What the next claim in a pool would do, or null where there is no such pool."""
+        found = decision_json(self._plane.explain_next(pool)) if pool in self._plane.clusters else None
+        return json.dumps(found).encode()

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionLost, ProcessDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
@@ -57,6 +58,7 @@ from twisted_lb.workers.messages import (
     read_memory_file,
     unpacked,
 )
+from twisted_lb.workers.reports import Reports
 from twisted_lb.workers.table import Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
@@ -67,6 +69,8 @@ _MOST_BACKOFF_S: Final = 30.0
 _KILL_S: Final = 5.0
 # And one that starts has so long to be ready.
 _START_S: Final = 60.0
+# How often workers report, in seconds, beside when somebody asks.
+_REPORT_S: Final = 1.0
 # An answer is waited for so long.
 _ANSWER_S: Final = 1.0
 
@@ -196,12 +200,18 @@ class Crew:
         self._scheduled = False
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
+        self.reports: Final = Reports(self.ask)
+        self._reporting: Final = LoopingCall(self.reports.refresh)
+        self._reporting.clock = reactor
 
     # Its beginning.
 
     def begin(self, plane: DataPlane, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Start the workers, who go by what this data plane does and accept on these sockets."""
         self._plane = plane
+        self._reporting.start(_REPORT_S, now=False).addErrback(
+            lambda failure: _log.failure("no reports any more", failure=failure)
+        )
         self.follow(sockets)
 
     def follow(self, sockets: Mapping[str, Sequence[socket.socket]] | None = None) -> None:
@@ -361,6 +371,7 @@ class Crew:
         self.lives.remove(life)
         life.close_blobs(self._version)
         self.table.leave(life.row)
+        self.reports.end(life)
         self._free_rows.append(life.row)
         if self._starting is life:
             self._starting = None
@@ -535,13 +546,13 @@ class Crew:
 
     # Questions.
 
-    def ask(self, question: str, **arguments: Any) -> "Deferred[list[bytes]]":
-        """What the workers that serve, or drain, answer to a question; those that do not in time are left out."""
-        answers: list[bytes] = []
+    def ask(self, question: str, arguments: Mapping[str, Any]) -> "Deferred[dict[Hashable, bytes]]":
+        """What the workers that serve, or drain, answer to a question, by their lives; those that do not in time are left out."""
+        answers: dict[Hashable, bytes] = {}
         asked = [life for life in self.lives if life.version and life.linked]
         if not asked:
             return succeed(answers)
-        done: Deferred[list[bytes]] = Deferred()
+        done: Deferred[dict[Hashable, bytes]] = Deferred()
         left = len(asked)
 
         def over(_: object) -> None:
@@ -563,8 +574,8 @@ class Crew:
             answer.addBoth(over)
         return done
 
-    def _read(self, found: dict[str, Any], life: Life, answers: list[bytes]) -> None:
-        answers.append(read_memory_file(found["answer"]))
+    def _read(self, found: dict[str, Any], life: Life, answers: dict[Hashable, bytes]) -> None:
+        answers[life] = read_memory_file(found["answer"])
         self._send(life, Read, number=found["number"])
 
     def reopen_logs(self) -> None:
@@ -577,6 +588,8 @@ class Crew:
     def leave(self, most_s: float, *, handed_on: bool = False) -> "Deferred[None]":
         """Have all workers drain; fires when the last one has ended."""
         self._done = Deferred()
+        if self._reporting.running:
+            self._reporting.stop()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -608,6 +621,16 @@ class Crew:
     def _finish_if_over(self) -> None:
         if not self.lives and self._done is not None and not self._done.called:
             self._done.callback(None)
+
+    def in_flight(self, pool: str, backend: str) -> int:
+        """How many requests all have in flight at a backend, now; at one that was removed too, as long as any has."""
+        column = self._columns.get((pool, backend))
+        return 0 if column is None else self.table.load(column)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that serve go by what holds now."""
+        return not self._scheduled and all(life.version == self._version for life in self.lives if life.serving)
 
     @property
     def ready(self) -> bool:

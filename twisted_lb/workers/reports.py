@@ -1,0 +1,136 @@
+"""Reports: what the workers have counted, of those that run and of those that have ended, as one.
+
+What they count again that the parent counts, since they follow it, is left out: checks, and changes of the state of backends.
+"""
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_lb.core.histogram import NOTHING
+from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures
+from twisted_lb.workers.codec import loaded
+
+_log = Logger(namespace="twisted_lb.workers")
+
+_NOBODY: Final = Measures((), ())
+
+# Asks all workers a question: fires with their answers, by whose they are.
+Ask = Callable[[str, Mapping[str, Any]], "Deferred[dict[Hashable, bytes]]"]
+
+
+class Reports:
+    """The measures of all workers together, as they were told last. `ask` asks them."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask: Final = ask
+        self._told: Final[dict[Hashable, Measures]] = {}
+        self._ended: Measures = _NOBODY
+        self._together: Measures | None = None
+        self._waiting: Final[list[Deferred[None]]] = []
+
+    def refresh(self) -> "Deferred[None]":
+        """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers."""
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append(waiting)
+        if len(self._waiting) == 1:
+            self._ask("measures", {}).addCallback(self._heard).addErrback(_failed).addBoth(self._over)
+        return waiting
+
+    def _over(self, _: object) -> None:
+        waiting = self._waiting.copy()
+        self._waiting.clear()
+        for one in waiting:
+            one.callback(None)
+
+    def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
+        for whose, answer in answers.items():
+            measures = loaded(answer)
+            assert isinstance(measures, Measures)
+            self._told[whose] = _of_a_worker(measures)
+        self._together = None
+
+    def end(self, whose: Hashable) -> None:
+        """A worker has ended: what it has counted stays counted."""
+        told = self._told.pop(whose, None)
+        if told is not None:
+            self._ended = self._ended.merged(_at_its_end(told))
+            self._together = None
+
+    @property
+    def measures(self) -> Measures:
+        """What all have counted."""
+        if self._together is None:
+            self._together = self._ended
+            for told in self._told.values():
+                self._together = self._together.merged(told)
+        return self._together
+
+    def of(self, whose: Hashable) -> Measures:
+        """What one of them has counted."""
+        return self._told.get(whose, _NOBODY)
+
+
+def _failed(failure: Failure) -> None:
+    _log.failure("a report of a worker cannot be read", failure=failure)
+
+
+def _of_a_worker(measures: Measures) -> Measures:
+    return replace(
+        measures, pools=tuple(replace(one, backends=tuple(map(_told_of, one.backends))) for one in measures.pools)
+    )
+
+
+def _told_of(backend: BackendMeasures) -> BackendMeasures:
+    return replace(
+        backend,
+        checks_passed=NOTHING,
+        checks_failed=NOTHING,
+        changes=(),
+        ejections=(0,) * len(backend.ejections),
+        garbled=0,
+    )
+
+
+def _at_its_end(measures: Measures) -> Measures:
+    """What only grows; nothing of it is there now."""
+    return Measures(tuple(map(_listener_at_its_end, measures.listeners)), tuple(map(_pool_at_its_end, measures.pools)))
+
+
+def _listener_at_its_end(one: ListenerMeasures) -> ListenerMeasures:
+    _, connections, _, streams = one.http2
+    return replace(
+        one,
+        connections=0,
+        handshaking=0,
+        http2=(0, connections, 0, streams),
+        routes=tuple(replace(route, running=0) for route in one.routes),
+    )
+
+
+def _pool_at_its_end(one: PoolMeasures) -> PoolMeasures:
+    return replace(
+        one,
+        in_flight=0,
+        queued=0,
+        expected_wait_s=0.0,
+        bindings=0,
+        mirror=None if one.mirror is None else replace(one.mirror, running=0),
+        backends=tuple(
+            replace(
+                backend,
+                in_flight=0,
+                tunnels=0,
+                load=0.0,
+                idle_connections=0,
+                busy_connections=0,
+                shared_connections=0,
+                calls=0,
+            )
+            for backend in one.backends
+        ),
+    )

@@ -1,0 +1,78 @@
+"""Sight: what an operator asks of the workers of a balancer, of all of them as of one."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred
+
+from twisted_lb.core.measures import Measures
+from twisted_lb.workers.crew import Crew
+
+# Kinds of requests of which the first are not the newest.
+_SLOWEST: Final = "slowest"
+_RUNNING: Final = "running"
+
+
+class Sight:
+    """What is asked of a crew: see `operating.elsewhere.Elsewhere`."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew: Final = crew
+
+    @property
+    def measures(self) -> Measures:
+        """What all workers have counted, as they have told last."""
+        return self._crew.reports.measures
+
+    def refresh(self) -> "Deferred[None]":
+        """Ask them anew; fires when they have told, or have had time enough."""
+        return self._crew.reports.refresh()
+
+    def in_flight(self, pool: str, backend: str) -> int:
+        """How many requests all have in flight at a backend, now; also at one that was removed."""
+        return self._crew.in_flight(pool, backend)
+
+    @property
+    def settled(self) -> bool:
+        """Whether all go by what holds now."""
+        return self._crew.settled
+
+    def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
+        """A request of any of them, explained."""
+        asked = self._crew.ask("explain", {"request_id": request_id})
+        return asked.addCallback(
+            lambda answers: next((found for text in answers.values() if (found := json.loads(text)) is not None), None)
+        )
+
+    def explained(self, kind: str, count: int, *, decisions: bool) -> "Deferred[Mapping[str, Any]]":
+        """The last requests of a kind, of all of them, explained, and how many are held."""
+
+        def together(answers: Mapping[Any, bytes]) -> Mapping[str, Any]:
+            every = [json.loads(text) for text in answers.values()]
+            requests = [one for answer in every for one in answer["requests"]]
+            if kind == _SLOWEST:
+                requests.sort(key=lambda one: -(one["took_s"] or 0.0))
+            else:
+                requests.sort(key=lambda one: one["at"], reverse=kind != _RUNNING)
+            oldest = [answer["oldest_at"] for answer in every if answer["oldest_at"] is not None]
+            return {
+                "requests": requests[:count],
+                "held": sum(answer["held"] for answer in every),
+                "oldest_at": min(oldest, default=None),
+            }
+
+        asked = self._crew.ask("explained", {"kind": kind, "count": count, "decisions": decisions})
+        return asked.addCallback(together)
+
+    def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any] | None]":
+        """What the next claim in a pool would do at the first of them that says; it says which one that is."""
+
+        def first(answers: Mapping[Any, bytes]) -> Mapping[str, Any] | None:
+            for life, text in sorted(answers.items(), key=lambda one: one[0].slot):
+                found = json.loads(text)
+                if found is not None:
+                    return {**found, "worker": life.slot}
+            return None
+
+        return self._crew.ask("explain_next", {"pool": pool}).addCallback(first)
