@@ -140,3 +140,11 @@ class Operated:
         self.clock.callLater(0, self.plane.runtime.deadlines.stop)
         self.clock.advance(5)
         assert not self.clock.getDelayedCalls()
+
+
+def at_once(answer: Any) -> Any:
+    """What a Deferred has fired with already."""
+    found: list[Any] = []
+    answer.addCallback(found.append)
+    [value] = found
+    return value

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from authority import DAY, Authority, chain_of, key_of
-from operated import ALICE, DRAIN, MAINT, READY, SWITCHED, UPGRADE, Operated
+from operated import ALICE, DRAIN, MAINT, READY, SWITCHED, UPGRADE, Operated, at_once
 from twisted.python.failure import Failure
 
 from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, ReportView, merged
@@ -401,7 +401,7 @@ def test_who_is_full_by_a_runtime_limit_is_skipped_by_name_and_the_rest_goes_on(
     for _ in range(3):
         two.ask()
     assert [one.in_flight for one in two.operating.snapshot().pools[0].backends] == [2, 5]
-    skipped = [one for one in two.operating.explain_next("app")["candidates"] if one["skipped"]]
+    skipped = [one for one in at_once(two.operating.explain_next("app"))["candidates"] if one["skipped"]]
     assert [(one["backend"], one["state"], one["load"], one["limit"]) for one in skipped] == [
         ("app/a:80", "full", 2, 1)
     ]
@@ -419,7 +419,7 @@ def test_where_all_are_full_and_nobody_waits_a_request_is_refused_and_says_why(o
     command(one, "app/a:80", limit=1)
     one.ask()
     assert one.ask().received.startswith(b"HTTP/1.1 503 ")
-    [told] = one.operating.explained("last", 1)["requests"]
+    [told] = at_once(one.operating.explained("last", 1))["requests"]
     assert told["outcome"] == "ALL_FULL"
     assert [(each["backend"], each["state"], each["load"], each["limit"]) for each in told["skipped"]] == [
         ("app/a:80", "full", 1, 1)
@@ -558,14 +558,14 @@ def test_who_took_a_backend_out_is_told_by_explanations(three):
     three.wait(300)
     three.backend("b:80")
     three.ask()
-    told = three.operating.explained("last", 1)["requests"][0]
+    told = at_once(three.operating.explained("last", 1))["requests"][0]
     command(three, "app/a:80", READY, BOB)
-    for skipped in (told["skipped"], three.operating.explained("last", 1)["requests"][0]["skipped"]):
+    for skipped in (told["skipped"], at_once(three.operating.explained("last", 1))["requests"][0]["skipped"]):
         assert {one["backend"]: (one["state"], one["reason"], one["for_s"]) for one in skipped} == {
             "app/a:80": ("drained", "by alice: “deploy”", 300.0),
             "app/c": ("weight 0", "by bob", 300.0),
         }
-    out = [one for one in three.operating.explain_next("app")["candidates"] if one["skipped"]]
+    out = [one for one in at_once(three.operating.explain_next("app"))["candidates"] if one["skipped"]]
     assert [(one["backend"], one["reason"]) for one in out] == [("app/c", "by bob")]
 
 
@@ -574,7 +574,7 @@ def test_what_an_attempt_has_brought_about_is_told(operate):
     two.backend("b:80")
     two.ask()
     two.ask()
-    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    attempts = [one for told in at_once(two.operating.explained("last", 2))["requests"] for one in told["attempts"]]
     assert [(one["backend"], one["outcome"], one["then"]) for one in attempts if one["then"]] == [
         ("app/a:80", "REFUSED", "ejected for 1 s: connection refused")
     ]
@@ -582,7 +582,7 @@ def test_what_an_attempt_has_brought_about_is_told(operate):
     two.wait(1)
     for _ in range(2):
         two.ask()
-    attempts = [one for told in two.operating.explained("last", 2)["requests"] for one in told["attempts"]]
+    attempts = [one for told in at_once(two.operating.explained("last", 2))["requests"] for one in told["attempts"]]
     assert [(one["backend"], one["then"]) for one in attempts if one["then"]] == [
         ("app/a:80", "used again: it accepts connections again")
     ]

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from operated import ALICE, DRAIN, Operated
+from operated import ALICE, DRAIN, Operated, at_once
 
 from twisted_lb.admin.operator import Actor, By, Command
 from twisted_lb.core.overlay import Overlay
@@ -41,7 +41,7 @@ def test_who_when_and_why_are_known_after_a_restart(operate):
     after = operate("a:80", "b:80", overlay=overlay, signatures=signatures)
     assert after.view("app/a:80").by == By("alice", 1_000_000.0, "deploy") == before.view("app/a:80").by
     assert after.view("app/a:80").reason == "alice: “deploy”"
-    skipped = {one["backend"]: one["reason"] for one in after.operating.explain_next("app")["candidates"]}
+    skipped = {one["backend"]: one["reason"] for one in at_once(after.operating.explain_next("app"))["candidates"]}
     assert skipped == {"app/a:80": "by alice: “deploy”", "app/b:80": "by bob: “later”"}
     assert kept(after)[1] == signatures
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -154,8 +155,11 @@ class Watched:
             raise Refused("stopping", "the balancer is not running")
         return Sample(self.counts, self.levels, self.latencies, self.backend_p99)
 
-    def explained(self, kind: str, count: int, *, decisions: bool = True) -> dict[str, Any]:
-        return {"requests": self.requests[kind][:count], "held": {}, "oldest_at": None}
+    def refresh(self) -> Deferred[None]:
+        return succeed(None)
+
+    def explained(self, kind: str, count: int, *, decisions: bool = True) -> Deferred[dict[str, Any]]:
+        return succeed({"requests": self.requests[kind][:count], "held": {}, "oldest_at": None})
 
     def config(self) -> list[ConfigValue]:
         return self.values

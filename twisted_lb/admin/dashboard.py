@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.server import NOT_DONE_YET, Request
 
 from twisted_lb.admin.endpoints import Call
@@ -33,6 +35,9 @@ _WITHOUT: Final = {
 }
 
 
+_log = Logger()
+
+
 class Dashboard(ReadOnly):
     """The page, and the files beside it. `admit` says who asks, `feed` what there is to see."""
 
@@ -49,12 +54,16 @@ class Dashboard(ReadOnly):
         """The page, with tables of what is."""
         gone: list[bool] = []
         made: list[bytes] = []
-        done = self._body(request).addCallback(made.append)
+        done = self._body(request).addErrback(self._failed, request).addCallback(made.append)
         if made:
             return made[0]
         request.notifyFinish().addErrback(lambda _: gone.append(True))
         done.addCallback(lambda _: None if gone else finish(request, made[0]))
         return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: Request) -> bytes:
+        _log.failure("admin: the page failed, a bug", failure=failure)
+        return problem(request, Refused("bug", "the balancer has made a mistake; its log says which"))
 
     @inlineCallbacks
     def _body(self, request: Request) -> Any:
