@@ -15,6 +15,8 @@ from ports import free_port
 
 BIN = Path(sys.executable).parent
 PATIENCE_S = 60.0
+# With so many workers all balancers of a run are started, if it is said.
+WORKERS = os.environ.get("TWISTED_LB_TEST_WORKERS", "")
 
 
 def until(condition: Callable[[], bool], what: str = "") -> None:
@@ -86,7 +88,10 @@ class Stage:
         self.others: list[subprocess.Popen] = []
 
     def twistd(self, name: str, *words: str, program: str = "twistd") -> Running:
-        running = Running(self.folder, name, list(words), program)
+        words_ = list(words)
+        if words_[:1] == ["lb"] and WORKERS and "--workers" not in words_ and program == "twistd":
+            words_ += ["--workers", WORKERS]
+        running = Running(self.folder, name, words_, program)
         self.running.append(running)
         return running
 

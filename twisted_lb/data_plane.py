@@ -94,7 +94,8 @@ class DataPlane:
     `count_descriptors`: the process has those of its poller, and hardly any others. `hear` is told every change of state of
     the backends, `observers` the record of each request that has ended, or was refused; `log_line` the lines of the access log,
     `send_spans` the spans of a request, where the plan wants any, as JSON, and their number. `whose` says who has changed a
-    backend at run time, and why: `by alice: “deploy”`.
+    backend at run time, and why: `by alice: “deploy”`. `hand_on` is asked of each connection that was accepted, by its listener and
+    descriptor: True where another process has it now.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class DataPlane:
         log_line: Line = _nowhere,
         send_spans: Callable[[bytes, int], None] = _no_spans,
         whose: Callable[[str, str], str] = lambda _pool, _backend: "",
+        hand_on: Callable[[str, int], bool] | None = None,
     ) -> None:
         self.runtime: Final = runtime
         self.plan: Plan = plan
@@ -123,6 +125,7 @@ class DataPlane:
         self.overlay: Overlay = Overlay() if overlay is None else overlay
         self._changed: Final = changed
         self._whose: Final = whose
+        self._hand_on: Final = hand_on
         self._probed: Final = probed
         self._agent_said: Final = agent_said
         # By pool: what the file says, or an update has; that and what its list says; and that with what was changed at run time.
@@ -546,6 +549,8 @@ class DataPlane:
                     arrivals = self._arrivals(frontend)
                     listener.lead_to(Protocols(frontend).plain, frontend.gate, frontend.make_room, arrivals)
                 listener.keep_alive(self.plan.listeners[name].tcp_keepalive)
+                if self._hand_on is not None:
+                    listener.hand_on = partial(self._hand_on, name)
                 listeners[name].append(listener)
         self.frontends, self.listeners = frontends, listeners
         for listener, _ in open_.values():

@@ -86,6 +86,8 @@ class Listener(Pollable):
         self._resting: bool = False
         self._rested: bool = False  # and nobody was accepted since
         self._going_on: Timer | None = None
+        # Where other processes accept for the same clients: takes a connection that one of them is to have, and closes its descriptor.
+        self.hand_on: Callable[[int], bool] | None = None
 
     def start(self) -> None:
         """Accept from now on."""
@@ -141,8 +143,24 @@ class Listener(Pollable):
                 return True
             self._rest(error)
             return False
-        self.accepted += 1
         self._rested = False
+        if self.hand_on is not None and self.hand_on(fd):
+            return True
+        return self._take_in(fd, peer)
+
+    def take_in(self, fd: int) -> None:
+        """Take in a connection that another process has accepted, by its descriptor, which is ours from now on."""
+        sock = socket.socket(fileno=fd)
+        try:
+            peer = sock.getpeername()
+        except OSError:
+            sock.close()  # it has gone already
+            return
+        sock.detach()
+        self._take_in(fd, peer)
+
+    def _take_in(self, fd: int, peer: Any) -> bool:
+        self.accepted += 1
         if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
         os.set_blocking(fd, False)

@@ -40,6 +40,7 @@ from twisted_lb.workers.codec import Encoded, Encoder, dumped
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
 from twisted_lb.workers.messages import (
     Ask,
+    Channel,
     Configure,
     Found,
     Hurry,
@@ -59,7 +60,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import Table, make_table
+from twisted_lb.workers.table import OPEN, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -173,9 +174,13 @@ class Crew:
         self._seed: Final = seed
         self._whose: Final = whose
         self._nothing: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        rows = 2 * count + 4
+        rows = 1 + count + 2 * count + 4
         self.table: Final = Table(make_table(rows), rows)
-        self._free_rows: Final = list(range(rows - 1, 0, -1))
+        self._free_rows: Final = list(range(rows - 1, count, -1))
+        # By slot, the ends of what brings it connections that others have accepted.
+        self._channels: Final = [
+            socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) for _ in range(count)
+        ]
         self.lives: Final[list[Life]] = []
         self._plane: DataPlane | None = None
         self._encoder: Final = Encoder()
@@ -302,6 +307,7 @@ class Crew:
             "slot": slot,
             "row": row,
             "rows": len(self.table.rows),
+            "slots": self.count,
             "seed": self._seed + 1_000_003 * (slot + 1),
             "path": sys.path,
         }
@@ -338,6 +344,9 @@ class Crew:
         life.imported = True
         if self._done is not None:
             return
+        for slot, (into, out) in enumerate(self._channels):
+            end = out if slot == life.slot else into
+            self._send(life, Channel, slot=slot, sock=end.fileno())
         self._configure(life)
         assert self._plane is not None
         self._tell(life, self._facts_of(self._plane))
@@ -371,6 +380,8 @@ class Crew:
         self.lives.remove(life)
         life.close_blobs(self._version)
         self.table.leave(life.row)
+        if self._of(life.slot) is None:
+            self.table.rows[1 + life.slot][OPEN] = 0
         self.reports.end(life)
         self._free_rows.append(life.row)
         if self._starting is life:
@@ -612,6 +623,9 @@ class Crew:
             if sock not in self._clones:
                 sock.close()
         self._sockets.clear()
+        for ends in self._channels:
+            for end in ends:
+                end.close()
 
     def hurry(self) -> None:
         """That has lasted long enough."""

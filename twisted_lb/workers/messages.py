@@ -56,6 +56,13 @@ class Sock(Command):
     requiresAnswer = False
 
 
+class Channel(Command):
+    """To a worker: the end of what brings connections to a slot: for its own to read from, for others to write to."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"slot", Integer()), (b"sock", Descriptor())]
+    requiresAnswer = False
+
+
 class Configure(Command):
     """To a worker: go by this generation (`Generation`)."""
 

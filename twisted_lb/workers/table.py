@@ -1,6 +1,6 @@
 """The shared table: one memory file that parent and workers map, with a row of counters for each life of a worker.
 
-A cell is an aligned 64-bit number that one process writes. Row 0 is the parent's. Rows are far apart, so that no two processes
+A cell is an aligned 64-bit number that one process writes. Row 0 is the parent's, then comes one for each slot, whose counts go on when its worker is another one, and then those of lives. Rows are far apart, so that no two processes
 write to one page, and as long as there may be backends: pages that nobody writes to take no memory.
 """
 
@@ -19,6 +19,12 @@ def make_table(rows: int) -> int:
     fd = os.memfd_create("twisted_lb table", os.MFD_CLOEXEC)
     os.ftruncate(fd, rows * _ROW_BYTES)
     return fd
+
+
+# Of a slot: clients connected now, and connections that have come from other slots; then those that went to each of them.
+OPEN: Final = 0
+CAME: Final = 1
+WENT: Final = 2
 
 
 class Table:

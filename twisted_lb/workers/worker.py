@@ -34,8 +34,10 @@ from twisted_lb.span_export import SpanExport
 from twisted_lb.workers.answers import Answers
 from twisted_lb.workers.codec import Decoder, loaded
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
+from twisted_lb.workers.levelling import Levelling
 from twisted_lb.workers.messages import (
     Ask,
+    Channel,
     Configure,
     Found,
     Hurry,
@@ -71,11 +73,12 @@ _log = Logger()
 
 @dataclass(frozen=True)
 class Start:
-    """What a worker is told at its start: its place among the workers, the row of the table that it writes, the seed of chance."""
+    """What a worker is told at its start: its place among so many slots, the row of the table that it writes, the seed of chance."""
 
     slot: int
     row: int
     rows: int
+    slots: int
     seed: int
     path: list[str]
 
@@ -105,6 +108,9 @@ class Worker(Quiet):
         self._leaving = False
         self._linked = True
         self._looking: Final = LoopingCall(self._look)
+        self._levelling: Final = Levelling(
+            self._table, start.slot, start.slots, self._count_clients, self._take_in, reactor
+        )
 
     # The link.
 
@@ -131,6 +137,23 @@ class Worker(Quiet):
         """A listening socket."""
         self._sockets[number] = _socket_of(sock)
         return {}
+
+    @Channel.responder
+    def channel_came(self, slot: int, sock: int) -> dict[str, Any]:
+        """What brings connections to a slot."""
+        self._levelling.connect(slot, socket.socket(fileno=sock))
+        return {}
+
+    def _count_clients(self) -> int:
+        return 0 if self._plane is None else sum(one.gate.open for one in self._plane.frontends.values())
+
+    def _take_in(self, listener: str, fd: int) -> None:
+        """Another worker has accepted a connection for us."""
+        listeners = [] if self._plane is None else self._plane.listeners.get(listener, [])
+        if listeners:
+            listeners[0].take_in(fd)
+        else:
+            os.close(fd)
 
     @Configure.responder
     def configure(self, version: int, blob: int) -> dict[str, Any]:
@@ -189,6 +212,7 @@ class Worker(Quiet):
             count_descriptors=True,
             log_line=self._log_file.line,
             send_spans=self._spans.take,
+            hand_on=self._levelling.hand_on,
         )
         self._plane.accept()
         self._looking.clock = runtime.time
@@ -271,6 +295,7 @@ class Worker(Quiet):
 
     def _look(self) -> None:
         if self._plane is not None:
+            self._levelling.publish()
             for cluster in self._plane.clusters.values():
                 cluster.look_elsewhere()
 
@@ -355,6 +380,7 @@ class Worker(Quiet):
         if self._leaving:
             return
         self._leaving = True
+        self._levelling.finish()
         if self._plane is None:
             self._end()
         else:

@@ -1,0 +1,128 @@
+"""Levelling: a connection that was just accepted is handed on to a worker that has clearly fewer, before a byte of it was read.
+
+The kernel spreads connections by a hash, which is chance: of 64 on four workers one has 25 now and then.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_lb.workers.table import CAME, OPEN, WENT, Table
+
+# Who has so many more than another one, or that part of them, hands on.
+_MORE: Final = 4
+_PART: Final = 8
+_NAME_BYTES: Final = 256
+
+
+@implementer(IReadDescriptor)
+class Levelling:
+    """The levelling of one worker. `count` says how many clients it has, `take` takes a connection in, by listener and descriptor."""
+
+    def __init__(
+        self,
+        table: Table,
+        slot: int,
+        slots: int,
+        count: Callable[[], int],
+        take: Callable[[str, int], None],
+        reactor: Any,
+    ) -> None:
+        self._rows: Final = table.rows[1 : 1 + slots]
+        self._slot: Final = slot
+        self._own: Final = self._rows[slot]
+        self._count: Final = count
+        self._take: Final = take
+        self._reactor: Final = reactor
+        self._to: Final[dict[int, socket.socket]] = {}
+        self._from: socket.socket | None = None
+
+    def connect(self, slot: int, sock: socket.socket) -> None:
+        """What brings connections to a slot: read from for our own."""
+        sock.setblocking(False)
+        if slot != self._slot:
+            self._to[slot] = sock
+        else:
+            self._from = sock
+            self._reactor.addReader(self)
+
+    def publish(self) -> int:
+        """Tell the others how many clients there are."""
+        count = self._own[OPEN] = self._count()
+        return count
+
+    def load(self, slot: int) -> int:
+        """How many clients a slot has, with those that are on their way to it."""
+        row = self._rows[slot]
+        found = row[OPEN] - row[CAME]
+        for one in self._rows:
+            found += one[WENT + slot]
+        return int(found)
+
+    def hand_on(self, listener: str, fd: int) -> bool:
+        """Hand a connection on, if somebody has clearly fewer; True when it is his."""
+        mine = self.publish()
+        if mine < _MORE or not self._to:
+            return False
+        least, slot = min((self.load(slot), slot) for slot in self._to)
+        if mine < least + max(_MORE, least // _PART):
+            return False
+        try:
+            socket.send_fds(self._to[slot], [listener.encode()], [fd])
+        except OSError:
+            return False  # it takes none now
+        self._own[WENT + slot] += 1
+        os.close(fd)
+        return True
+
+    # What comes.
+
+    def fileno(self) -> int:
+        """See IReadDescriptor."""
+        return -1 if self._from is None else self._from.fileno()
+
+    def logPrefix(self) -> str:
+        """See ILoggingContext."""
+        return "levelling"
+
+    def doRead(self) -> None:
+        """Take in what others have handed on."""
+        assert self._from is not None
+        while True:
+            try:
+                name, fds, _, _ = socket.recv_fds(self._from, _NAME_BYTES, 1)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                name, fds = b"", []
+            if not fds:
+                self.close()  # the parent is gone, and everybody else
+                return
+            self._own[CAME] += 1
+            for fd in fds:
+                self._take(name.decode(), fd)
+            self.publish()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See IReadDescriptor."""
+
+    def finish(self) -> None:
+        """Take in what has come, and then hand on no more, and take none."""
+        if self._from is not None:
+            self.doRead()
+        self.close()
+
+    def close(self) -> None:
+        """Hand on no more, and take none."""
+        if self._from is not None:
+            self._reactor.removeReader(self)
+            self._from.close()
+            self._from = None
+        for sock in self._to.values():
+            sock.close()
+        self._to.clear()
