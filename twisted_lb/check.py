@@ -13,7 +13,7 @@ from twisted_lb.errors import START_ERROR, USAGE_ERROR, ConfigError
 from twisted_lb.plan import plan_of
 from twisted_lb.plan_diff import PlanDiff, of_process, plan_diff
 from twisted_lb.planned import Plan
-from twisted_lb.process import descriptor_limit, room_for_clients
+from twisted_lb.process import cpus, descriptor_limit, room_for_clients
 
 # What cannot be read is neither right nor wrong.
 UNREADABLE = 3
@@ -68,7 +68,7 @@ def _planned(source: Source, before: Plan | None) -> tuple[LoadBalancerConfig, P
 def _doubts(config: LoadBalancerConfig) -> list[Problem]:
     limit = descriptor_limit()
     backends = sum(len(pool.backends) for pool in objects_of(config).pools.values())
-    return [one.problem() for one in doubts(config, limit, room_for_clients(limit, backends))]
+    return [one.problem() for one in doubts(config, limit, room_for_clients(limit, backends), cpus=cpus())]
 
 
 def _status(found: Sequence[Problem], *, strict: bool) -> int:

@@ -127,6 +127,7 @@ CODES: Final = {
     "W79": "`leave_backups` has no effect: the pool has no backups beside other backends.",
     "W80": '`max_in_flight = "adaptive"` of a pool that has sessions alone: how long an answer takes is not seen there, and what it learns from '
     "is how quickly backends accept.",
+    "W81": "More `workers` than CPUs that this process may use (affinity, quota of its cgroup).",
 }
 
 
@@ -155,11 +156,15 @@ class Doubt(NamedTuple):
         return Problem(self.path, self.text, self.code, Severity.WARNING, about_key=about_key, other=self.other)
 
 
-def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening: bool = True) -> Iterator[Doubt]:
-    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients.
-    Without `listening` it opens no port, whatever the configuration says.
+def doubts(
+    config: LoadBalancerConfig, descriptors: int, room: int, *, listening: bool = True, cpus: int | None = None
+) -> Iterator[Doubt]:
+    """What is doubtful about a configuration, in a process that may open so many `descriptors`, enough for `room` clients, and use so
+    many `cpus`, None where nobody knows. Without `listening` it opens no port, whatever the configuration says.
     """
     objects = objects_of(config)
+    workers = _workers(config, cpus)
+    yield from _of_workers(workers, cpus)
     ways = _Ways(config, objects)
     yield from ways.doubts()
     yield from _of_pools(config, objects)
@@ -195,7 +200,7 @@ def doubts(config: LoadBalancerConfig, descriptors: int, room: int, *, listening
     yield from _of_tcp_keepalive(config)
     if listening:
         yield from _of_unsaid_listener(config)
-    yield from _of_room(config, objects, descriptors, room)
+    yield from _of_room(config, objects, descriptors, room * workers)
     if config.log.file is None:
         yield from _of_access_log(config)
     yield from (
@@ -911,6 +916,17 @@ def _of_access_log(config: LoadBalancerConfig) -> Iterator[Doubt]:
     }
     places += [(*path, "log") for path, log in owners.items() if isinstance(log, str)]
     yield from (Doubt("W20", path, "has no effect: without log.file there is no access log") for path in places)
+
+
+def _workers(config: LoadBalancerConfig, cpus: int | None) -> int:
+    return config.workers if isinstance(config.workers, int) else cpus or 1
+
+
+def _of_workers(workers: int, cpus: int | None) -> Iterator[Doubt]:
+    if cpus is not None and workers > max(cpus, 1):
+        there = "there is one CPU" if cpus == 1 else f"there are {cpus} CPUs"
+        text = f"{workers} workers, and {there} for them: each request costs more, and none is faster"
+        yield Doubt("W81", ("workers",), text)
 
 
 def _of_room(config: LoadBalancerConfig, objects: Objects, descriptors: int, room: int) -> Iterator[Doubt]:

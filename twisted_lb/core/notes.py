@@ -127,15 +127,16 @@ class Notes:
     """The notes of a process, each kind bounded for itself: a flood of one kind takes no room of another.
 
     `recent` are all, `failed` those that went wrong at a backend or here, `refused` those that were turned away, and the
-    slowest are those of this hour and the one before; tunnels are not among these.
+    slowest are those of this hour and the one before; tunnels are not among these. Requests without an id are numbered from `first`
+    in steps of `step`, so that no other process has the same numbers.
     """
 
     __slots__ = (
-        "_before", "_hour_ends", "_kept", "_next", "_number", "_plain", "_recent", "_slow", "failed", "refused",
+        "_before", "_hour_ends", "_kept", "_next", "_number", "_plain", "_recent", "_slow", "_step", "failed", "refused",
         "slow_from_s",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, first: int = 1, step: int = 1) -> None:
         # Notes, with how many plain ones were kept before each since these were looked at; and plain ones, a ring.
         self._recent: Final[deque[tuple[int, Note]]] = deque(maxlen=RECENT)
         self._plain: Final[list[Plain]] = []
@@ -147,7 +148,8 @@ class Notes:
         self._slow: list[Note] = []  # a heap, the fastest first
         self._before: list[Note] = []
         self._hour_ends: float = -NEVER
-        self._number: int = 0
+        self._number: int = first - step
+        self._step: Final = step
 
     def add(self, note: Note) -> None:
         """Keep the note of a request that has ended. Of a plain one a `Plain` is as good: see `plain`."""
@@ -256,7 +258,7 @@ class Notes:
         if note.request_id:
             return note.request_id
         if not note.number:
-            self._number += 1
+            self._number += self._step
             note.number = self._number
         return _called(note.number)
 

@@ -27,6 +27,7 @@ def runtime_of(
     *,
     whole_process: bool = False,
     counts: Callable[[], Counts] = Counts,
+    place: tuple[int, int] = (0, 1),
 ) -> Runtime:
     """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end. With
     `whole_process` the reactor is ours alone, and its own epoll is waited for in the poller's, if that is what it has.
@@ -52,6 +53,7 @@ def runtime_of(
         seed=seed,
         stopwatch=time.perf_counter,
         counts=counts,
+        place=place,
     )
 
 

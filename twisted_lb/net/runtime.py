@@ -28,7 +28,8 @@ class Runtime:
     goes through. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
     memory and has none. `stopwatch` measures how long a call takes, in seconds; None: nobody measures that, as on virtual time.
-    `counts` makes what a pool counts its requests in flight in.
+    `counts` makes what a pool counts its requests in flight in. `place`: which one this is, from 0, of so many processes that balance
+    together.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Runtime:
         seed: int,
         stopwatch: Callable[[], float] | None = None,
         counts: Callable[[], Counts] = Counts,
+        place: tuple[int, int] = (0, 1),
     ) -> None:
         self.clock: Final = clock
         self.wall: Final = wall
@@ -59,6 +61,7 @@ class Runtime:
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
         self.counts: Final = counts
+        self.place: Final = place
         self.memory: Final = Memory(soon)
         self.hellos: Final = Hellos(later)
         self.pipes: Final = Pipes()

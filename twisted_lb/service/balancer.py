@@ -21,7 +21,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
 from twisted_lb import __version__, process
-from twisted_lb.access_log.destinations import Owner
+from twisted_lb.access_log.destinations import Destination, Owner
 from twisted_lb.admin.dashboard import Dashboard
 from twisted_lb.admin.door import AdminDoor, Doors
 from twisted_lb.admin.doors import default_path
@@ -44,7 +44,7 @@ from twisted_lb.data_plane import DataPlane
 from twisted_lb.discovery.provider import Means, Provider
 from twisted_lb.discovery.providers import make_provider
 from twisted_lb.draining import Grace
-from twisted_lb.errors import StartError, report_start_errors
+from twisted_lb.errors import ConfigError, StartError, report_start_errors
 from twisted_lb.event_log import log_event
 from twisted_lb.log_file import LogFile
 from twisted_lb.log_files import LogFiles
@@ -52,7 +52,7 @@ from twisted_lb.net.cluster import Cluster
 from twisted_lb.net.frontend import Frontend
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.openings import STATUS, Openings, openings
+from twisted_lb.openings import STATUS, Change, Openings, openings
 from twisted_lb.operating import Operating
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, plan_of
@@ -69,6 +69,7 @@ from twisted_lb.signals import while_stopping
 from twisted_lb.span_export import SpanExport
 from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
+from twisted_lb.workers.codec import unsendable
 from twisted_lb.workers.crew import Crew
 from twisted_lb.workers.sight import Sight
 
@@ -108,6 +109,9 @@ class LoadBalancerService(MultiService):
             reactor = global_reactor
         if whole_process:
             make_monotonic(reactor)
+        if config.workers != 1 and not (whole_process and listening):
+            # A process that others have too cannot be many, and objects of a program cannot go to another one.
+            raise ConfigError([Problem(("workers",), "workers need --config")])
         self.config = config
         self.user: Final = user
         self.group: Final = group
@@ -155,6 +159,8 @@ class LoadBalancerService(MultiService):
     def _bind(self) -> None:
         if self._openings is not None:
             return
+        if self.config.workers != 1:
+            _refuse_unsendable(self._plan)
         self._log_file.open(self._plan)
         if self._own is None:
             self._openings = openings(self._wanted(self.config, self._plan))
@@ -351,8 +357,6 @@ class LoadBalancerService(MultiService):
     def _workers(self) -> int:
         """How many processes move requests."""
         wanted = self.config.workers
-        if wanted == 1 or not self._whole_process or not self._listening:
-            return 1
         return process.cpus() if wanted == "auto" else wanted
 
     @property
@@ -540,6 +544,8 @@ class LoadBalancerService(MultiService):
         if self._draining is not None:
             raise ValueError("the balancer stops")
         plan = plan_of(config, self._plan, files)
+        if self._crew is not None:
+            _refuse_unsendable(plan)
         opened = None if self._openings is None else self._log_file.of(plan)
         try:
             change = None if self._openings is None else self._openings.change(self._wanted(config, plan))
@@ -553,23 +559,7 @@ class LoadBalancerService(MultiService):
                 change.commit_unused()
         else:
             assert change is not None
-            sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
-            try:
-                diff = diff_of(self._plane, plan)
-                self._plane.apply(plan, {} if self._crew is not None else sockets)
-                if self._crew is not None:
-                    self._plane.accepted_elsewhere = sockets
-                    self._crew.follow(sockets)
-            except BaseException:
-                change.undo()
-                if opened is not None:
-                    opened.close()
-                raise
-            self._status.serve(self._plane.runtime, change.of(STATUS))
-            if self._plane.accepting:  # else the instance before this one answers there
-                self._status.start()
-            change.commit(files_stay=self._own is not None and self._own.preparing)
-            self._say_doubts(config, plan)
+            diff = self._go_by(self._plane, config, plan, change, opened)
         if self._openings is not None:
             self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
@@ -579,6 +569,29 @@ class LoadBalancerService(MultiService):
         self.config, self._plan, self._files, self._tried = config, plan, files, files
         self._in_force.note(config)
         self._tell_of(diff)
+        return diff
+
+    def _go_by(
+        self, plane: DataPlane, config: LoadBalancerConfig, plan: Plan, change: Change, opened: Destination | None
+    ) -> PlanDiff:
+        """Have a plan in force that listens at these sockets, and logs there; nothing has changed if that fails."""
+        sockets = {name: [one.sock for one in change.of(name)] for name in plan.listeners}
+        try:
+            diff = diff_of(plane, plan)
+            plane.apply(plan, {} if self._crew is not None else sockets)
+            if self._crew is not None:
+                plane.accepted_elsewhere = sockets
+                self._crew.follow(sockets)
+        except BaseException:
+            change.undo()
+            if opened is not None:
+                opened.close()
+            raise
+        self._status.serve(plane.runtime, change.of(STATUS))
+        if plane.accepting:  # else the instance before this one answers there
+            self._status.start()
+        change.commit(files_stay=self._own is not None and self._own.preparing)
+        self._say_doubts(config, plan)
         return diff
 
     def _tell_of(self, diff: PlanDiff) -> None:
@@ -596,7 +609,9 @@ class LoadBalancerService(MultiService):
             plan = self._plan if config is self.config else plan_of(config, self._plan, self._files.anew())
         backends = sum(len(pool.backends) for pool in objects_of(config).pools.values())
         room = room_for_clients(self._limit, backends)
-        found = [one.problem() for one in doubts(config, self._limit, room, listening=self._listening)]
+        found = [
+            one.problem() for one in doubts(config, self._limit, room, listening=self._listening, cpus=process.cpus())
+        ]
         found += [one.problem() for one in certificate_doubts(config, plan, time.time())]
         return found if source is None else [*source.placed(config, found), *source.warnings(config)]
 
@@ -808,6 +823,13 @@ class LoadBalancerService(MultiService):
             self._crew.hurry()
         if self._draining is not None:
             self._draining.hurry()
+
+
+def _refuse_unsendable(plan: Plan) -> None:
+    """StartError where workers cannot be told of a plan."""
+    why = unsendable(plan)
+    if why:
+        raise StartError(f"workers need --config: {why}")
 
 
 def _not_said(_pool: str, _backend: str, _said: bytes | None) -> None:

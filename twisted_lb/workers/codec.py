@@ -61,6 +61,15 @@ class Encoded:
         return set(self.parts)
 
 
+def unsendable(plan: Plan) -> str:
+    """Why a plan cannot go to another process: it has an object that is no data; empty for one that can."""
+    try:
+        Encoder().encode(plan)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        return str(error)
+    return ""
+
+
 class Decoder:
     """Makes plans of bytes, one generation after the other."""
 

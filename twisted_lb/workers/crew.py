@@ -620,8 +620,7 @@ class Crew:
 
     def _close_sockets(self) -> None:
         for sock in self._sockets.values():
-            if sock not in self._clones:
-                sock.close()
+            sock.close()  # else they are queued whom nobody accepts any more
         self._sockets.clear()
         for ends in self._channels:
             for end in ends:

@@ -198,7 +198,12 @@ class Worker(Quiet):
     def _begin(self, plan: Plan, sockets: Mapping[str, list[socket.socket]]) -> None:
         self._log_file.open(plan)
         runtime = self._runtime = runtime_of(
-            self._reactor, self._start.seed, self._nothing_moves, whole_process=True, counts=self._count
+            self._reactor,
+            self._start.seed,
+            self._nothing_moves,
+            whole_process=True,
+            counts=self._count,
+            place=(self._start.slot, self._start.slots),
         )
         limit = process.raise_descriptor_limit()
         self._log_file.write(runtime)
