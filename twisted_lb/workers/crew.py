@@ -60,7 +60,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import OPEN, Table, make_table
+from twisted_lb.workers.table import COLUMNS, OPEN, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -174,9 +174,9 @@ class Crew:
         self._seed: Final = seed
         self._whose: Final = whose
         self._nothing: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        rows = 1 + count + 2 * count + 4
-        self.table: Final = Table(make_table(rows), rows)
-        self._free_rows: Final = list(range(rows - 1, count, -1))
+        lives = 2 * count + 4
+        self.table: Final = Table(make_table(count, lives), count, lives)
+        self._free_rows: Final = list(reversed(range(lives)))
         # By slot, the ends of what brings it connections that others have accepted.
         self._channels: Final = [
             socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) for _ in range(count)
@@ -306,7 +306,7 @@ class Crew:
         start = {
             "slot": slot,
             "row": row,
-            "rows": len(self.table.rows),
+            "lives": len(self.table.lives),
             "slots": self.count,
             "seed": self._seed + 1_000_003 * (slot + 1),
             "path": sys.path,
@@ -381,7 +381,7 @@ class Crew:
         life.close_blobs(self._version)
         self.table.leave(life.row)
         if self._of(life.slot) is None:
-            self.table.rows[1 + life.slot][OPEN] = 0
+            self.table.slots[life.slot][OPEN] = 0
         self.reports.end(life)
         self._free_rows.append(life.row)
         if self._starting is life:
@@ -551,7 +551,7 @@ class Crew:
             if key not in self._columns:
                 if self._free_columns:
                     self._columns[key] = self._free_columns.pop()
-                elif self._next_column < len(self.table.rows[0]):
+                elif self._next_column < COLUMNS:
                     self._columns[key] = self._next_column
                     self._next_column += 1
 

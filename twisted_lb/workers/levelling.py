@@ -14,8 +14,8 @@ from zope.interface import implementer
 
 from twisted_lb.workers.table import CAME, OPEN, WENT, Table
 
-# Who has so many more than another one, or that part of them, hands on.
-_MORE: Final = 4
+# Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
+_MORE: Final = 3
 _PART: Final = 8
 _NAME_BYTES: Final = 256
 
@@ -28,12 +28,11 @@ class Levelling:
         self,
         table: Table,
         slot: int,
-        slots: int,
         count: Callable[[], int],
         take: Callable[[str, int], None],
         reactor: Any,
     ) -> None:
-        self._rows: Final = table.rows[1 : 1 + slots]
+        self._rows: Final = table.slots
         self._slot: Final = slot
         self._own: Final = self._rows[slot]
         self._count: Final = count
@@ -66,7 +65,9 @@ class Levelling:
 
     def hand_on(self, listener: str, fd: int) -> bool:
         """Hand a connection on, if somebody has clearly fewer; True when it is his."""
-        mine = self.publish()
+        mine = self._count()
+        # As it is when this one is taken in.
+        self._own[OPEN] = mine + 1
         if mine < _MORE or not self._to:
             return False
         least, slot = min((self.load(slot), slot) for slot in self._to)
@@ -77,6 +78,7 @@ class Levelling:
         except OSError:
             return False  # it takes none now
         self._own[WENT + slot] += 1
+        self._own[OPEN] = mine
         os.close(fd)
         return True
 
@@ -103,10 +105,11 @@ class Levelling:
             if not fds:
                 self.close()  # the parent is gone, and everybody else
                 return
-            self._own[CAME] += 1
             for fd in fds:
                 self._take(name.decode(), fd)
+            # In this order: for a moment it is counted twice, and never not at all.
             self.publish()
+            self._own[CAME] += 1
 
     def connectionLost(self, reason: Failure) -> None:
         """See IReadDescriptor."""

@@ -77,7 +77,7 @@ class Start:
 
     slot: int
     row: int
-    rows: int
+    lives: int
     slots: int
     seed: int
     path: list[str]
@@ -90,7 +90,7 @@ class Worker(Quiet):
         super().__init__()
         self._start: Final = start
         self._reactor: Final = reactor
-        self._table: Final = Table(TABLE_FD, start.rows)
+        self._table: Final = Table(TABLE_FD, start.slots, start.lives)
         self._decoder: Final = Decoder()
         self._sockets: Final[dict[int, socket.socket]] = {}
         self._counts: Final[list[SharedCounts]] = []
@@ -108,9 +108,7 @@ class Worker(Quiet):
         self._leaving = False
         self._linked = True
         self._looking: Final = LoopingCall(self._look)
-        self._levelling: Final = Levelling(
-            self._table, start.slot, start.slots, self._count_clients, self._take_in, reactor
-        )
+        self._levelling: Final = Levelling(self._table, start.slot, self._count_clients, self._take_in, reactor)
 
     # The link.
 
@@ -225,7 +223,7 @@ class Worker(Quiet):
         process.tune()
 
     def _count(self) -> SharedCounts:
-        counts = SharedCounts(self._table.rows, self._start.row)
+        counts = SharedCounts(self._table.lives, self._start.row)
         self._counts.append(counts)
         return counts
 

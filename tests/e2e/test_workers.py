@@ -1,0 +1,333 @@
+"""Several workers as real processes: one configuration, one admin door, one truth about backends."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from ports import free_port
+from processes import KILL, TERM, stage, until
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
+
+
+@pytest.fixture
+def world(tmp_path):
+    with stage(tmp_path) as one:
+        yield one
+
+
+class Many:
+    """A balancer with workers, its backends and its admin door."""
+
+    def __init__(
+        self, world, *, workers: int = 2, backends: int = 2, head: str = "", others: Sequence[int] = ()
+    ) -> None:
+        self.world = world
+        self.backends = [world.backend(name=f"b{number}") for number in range(backends)]
+        self.others = others
+        self.port = free_port()
+        self.door = world.folder / "admin.sock"
+        self.file = world.folder / "lb.toml"
+        self.head = head
+        self.write(range(backends))
+        self.lb = world.twistd("lb", "lb", "--config", str(self.file), "--workers", str(workers))
+        self.lb.wait_for("worker [0-9]+ serves", workers)
+
+    def write(self, numbers, more: str = "") -> None:
+        """Replace the file: these backends."""
+        ports = [*(self.backends[number][1] for number in numbers), *self.others]
+        addresses = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+        text = (
+            f'{self.head}\nlisten = {{ interface = "127.0.0.1", port = {self.port} }}\n'
+            f"backends = [{addresses}]\n"
+            f'[admin]\nsocket = "{self.door}"\n[health_check]\ninterval_s = 0.2\n{more}'
+        )
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.file)
+
+    def ask(self, path: str = "/", method: str = "GET", body: object = None) -> dict:
+        """An answer of the admin API."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(self.door))
+            connection = http.client.HTTPConnection("x")
+            connection.sock = sock
+            headers = {} if body is None else {"content-type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            return json.loads(connection.getresponse().read())
+
+    def metrics(self, name: str) -> float:
+        """The sum of a family of metrics."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(60)
+            sock.connect(str(self.door))
+            connection = http.client.HTTPConnection("x")
+            connection.sock = sock
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read().decode()
+        return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:{{.*}})? ([0-9.e+]+)$", text))
+
+    def get(self, path: str = "/whoami.json") -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def pids(self) -> dict[int, int]:
+        """The process of each worker that served last, by slot."""
+        return {int(slot): int(pid) for slot, pid in re.findall(r"worker (\d+) serves, as process (\d+)", self.lb.log)}
+
+    def clients_of(self, pid: int) -> int:
+        """How many connections of clients a process has."""
+        own = set()
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                own.add(os.readlink(fd))
+        found = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "01" and int(words[1].rpartition(":")[2], 16) == self.port:
+                found += f"socket:[{words[9]}]" in own
+        return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_workers_serve_are_seen_as_one_and_end_with_their_parent(world):
+    many = Many(world)
+    answers = [many.get() for _ in range(20)]
+    assert {status for status, _ in answers} == {200}
+    status = many.ask("/v1/status")
+    [pool] = status["pools"]
+    assert sum(one["requests"] for one in pool["backends"]) == 20
+    assert status["listeners"][0]["accepted"] == 20
+    assert status["routes"][0]["requests"] == 20
+    assert many.metrics("twisted_lb_requests_total") == 20
+    told = many.ask("/v1/explain?last=30")["requests"]
+    assert len(told) == 20
+    assert len({one["id"] for one in told}) == 20
+    for one in told[:3]:
+        assert many.ask(f"/v1/explain/{one['id']}")["attempts"] == one["attempts"]
+    pids = many.pids()
+    assert len(set(pids.values())) == 2
+    many.lb.signal(TERM)
+    assert many.lb.wait() == -TERM
+    assert not any(alive(pid) for pid in pids.values())
+
+
+def test_what_a_worker_imports_has_nothing_of_the_configuration(world):
+    many = Many(world)
+    for pid in many.pids().values():
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "pydantic" not in maps
+        assert "twisted_lb" in Path(f"/proc/{pid}/cmdline").read_text()
+
+
+def test_a_worker_that_is_killed_is_followed_by_another_one_and_nothing_counted_is_lost(world):
+    many = Many(world)
+    for _ in range(10):
+        many.get()
+    assert many.metrics("twisted_lb_requests_total") == 10
+    pid = many.pids()[1]
+    os.kill(pid, KILL)
+    many.lb.wait_for(rf"worker 1 \(process {pid}\) has ended")
+    # Its slot is covered meanwhile: nobody is turned away.
+    assert {many.get()[0] for _ in range(20)} == {200}
+    many.lb.wait_for("worker 1 serves", 2)
+    assert {many.get()[0] for _ in range(20)} == {200}
+    assert many.metrics("twisted_lb_requests_total") == 50
+    assert not alive(pid)
+
+
+def test_a_reload_reaches_all_workers_and_cuts_nobody(world):
+    many = Many(world)
+    kept = [http.client.HTTPConnection("127.0.0.1", many.port, timeout=60) for _ in range(8)]
+    for one in kept:
+        one.request("GET", "/whoami.json")
+        assert one.getresponse().read()
+    pids = many.pids()
+    many.write([0])
+    many.lb.signal(signal.SIGHUP)
+    many.lb.wait_for("reload")
+    until(lambda: len(many.ask("/v1/status")["pools"][0]["backends"]) == 1)
+
+    def asked() -> set[str]:
+        found = set()
+        for one in kept:
+            one.request("GET", "/whoami.json")
+            found.add(json.loads(one.getresponse().read())["name"])
+        return found
+
+    until(lambda: asked() == {"b0"}, "all workers use the one backend")
+    assert many.pids() == pids
+    for one in kept:
+        one.close()
+
+
+def test_who_is_drained_by_an_operator_gets_nothing_from_any_worker(world):
+    many = Many(world)
+    name = f"127.0.0.1:{many.backends[0][1]}"
+    many.ask(f"/v1/backends/default/{name}?wait=30s", "PATCH", {"admin": "drain", "reason": "deploy"})
+    before = {one["backend"]: one["requests"] for one in many.ask("/v1/backends")["backends"]}
+    for _ in range(20):
+        assert many.get()[0] == 200
+    after = {one["backend"]: one["requests"] for one in many.ask("/v1/backends")["backends"]}
+    assert after[name] == before[name]
+    assert sum(after.values()) == sum(before.values()) + 20
+    # One that begins now knows of it too.
+    os.kill(many.pids()[0], KILL)
+    many.lb.wait_for("worker 0 serves", 2)
+    for _ in range(20):
+        assert many.get()[0] == 200
+    assert {one["backend"]: one["requests"] for one in many.ask("/v1/backends")["backends"]}[name] == before[name]
+
+
+def test_a_backend_that_dies_is_out_in_all_workers(world):
+    many = Many(world)
+    running, port = many.backends[1]
+    running.end()
+    until(lambda: f"127.0.0.1:{port} is down" in many.lb.log or f"127.0.0.1:{port} is ejected" in many.lb.log)
+    assert {many.get()[0] for _ in range(40)} == {200}
+    again, _ = world.backend(port, name="b1-again")
+    until(lambda: all(one["usable"] for one in many.ask("/v1/backends")["backends"]))
+    until(lambda: any(json.loads(many.get()[1])["name"] == "b1-again" for _ in range(4)))
+    assert again.process.poll() is None
+
+
+def test_connections_are_level_over_the_workers(world):
+    many = Many(world, workers=4)
+    until(lambda: len(many.pids()) == 4)
+    with contextlib.ExitStack() as open_:
+        socks = [open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60)) for _ in range(64)]
+        pids = list(many.pids().values())
+        until(lambda: sum(map(many.clients_of, pids)) == 64)
+        counts = [many.clients_of(pid) for pid in pids]
+        assert max(counts) <= 1.15 * 16, counts
+        for sock in socks:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for sock in socks:
+            assert sock.recv(12) == b"HTTP/1.1 200"
+
+
+class Counting:
+    """A backend that counts how many requests it has at once, without checks."""
+
+    def __init__(self, took_s: float) -> None:
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._sock.getsockname()[1]
+        self.took_s = took_s
+        self.most = self.now = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._sock.accept()[0],), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while True:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                if b"twisted_lb-check" not in head:
+                    self._work()
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def _work(self) -> None:
+        with self._lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(self.took_s)
+        with self._lock:
+            self.now -= 1
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def test_max_in_flight_holds_over_all_workers_and_nobody_waits_in_vain(world):
+    backend = Counting(0.005)
+    with contextlib.closing(backend):
+        many = Many(world, backends=0, others=[backend.port], head="max_in_flight = 3")
+        done: list[int] = []
+
+        def client() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", many.port, timeout=60)
+            with contextlib.closing(connection):
+                for _ in range(20):
+                    connection.request("GET", "/")
+                    answer = connection.getresponse()
+                    answer.read()
+                    done.append(answer.status)
+
+        clients = [threading.Thread(target=client) for _ in range(16)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        assert done == [200] * 320
+        assert backend.most == 3
+        until(lambda: many.ask("/v1/backends")["backends"][0]["in_flight"] == 0)
+
+
+def test_an_access_log_has_each_line_whole(world):
+    log = world.folder / "access.log"
+    many = Many(world, head=f'log.file = "{log}"\nlog.format = "json"')
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", many.port, timeout=60)
+        with contextlib.closing(connection):
+            for turn in range(50):
+                connection.request("GET", f"/{number}/{turn}?{'x' * 500}")
+                connection.getresponse().read()
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    until(lambda: log.read_text().count("\n") == 300)
+    paths = {json.loads(line)["url.path"] for line in log.read_text().splitlines()}
+    assert paths == {f"/{number}/{turn}" for number in range(6) for turn in range(50)}
+
+
+def test_a_crash_loop_is_said_and_bounded(world):
+    many = Many(world)
+    for _ in range(3):
+        times = many.lb.log.count("worker 1 serves")
+        os.kill(many.pids()[1], KILL)
+        many.lb.wait_for("worker 1 serves", times + 1)
+    waits = [float(one) for one in re.findall(r"the next one starts in ([0-9.]+) s", many.lb.log)]
+    assert waits[1:] == sorted(waits[1:])
+    assert waits[-1] > 0
+    assert many.get()[0] == 200
+
+
+def test_workers_of_an_embedded_service_are_refused_in_one_line():
+    from twisted_lb.config import LoadBalancerConfig
+    from twisted_lb.errors import ConfigError
+    from twisted_lb.service import LoadBalancerService
+
+    with pytest.raises(ConfigError, match="workers need --config"):
+        LoadBalancerService(LoadBalancerConfig(backends=["127.0.0.1:1"], workers=2), reactor=object())
