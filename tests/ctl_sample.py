@@ -128,6 +128,7 @@ def status() -> dict[str, Any]:
         "pid": 1,
         "ready": True,
         "ready_text": "ready",
+        "workers": [],
         "uptime_s": UP_S,
         "generation": 42,
         "loaded_at": 1795615510.0,

@@ -117,6 +117,7 @@ MAY_IMPORT = {
             "planned",
             "probes",
             "tls",
+            "workers",
         },
         {"twisted"},
     ),

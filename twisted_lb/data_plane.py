@@ -146,7 +146,7 @@ class DataPlane:
         self.clusters: dict[str, Cluster] = {}
         self.targets: Final = TargetLists(provide, self._listed)
         self.routing: Final = Routes(runtime)
-        self.notes: Final = Notes(runtime.place[0] + 1, runtime.place[1])
+        self.notes: Final = Notes(runtime.share.number + 1, runtime.share.of)
         self.frontends: dict[str, Frontend] = {}
         self.servings: dict[str, Serving] = {}  # of those that speak TLS
         self._certificate_watch: Final = CertificateWatch(runtime.wall.read)

@@ -22,8 +22,6 @@ from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.session_table import SessionTable, Way
 from twisted_lb.planned import ANYTHING, AdmissionPlan, LeadPlan, ListenerPlan, Plan, RoutePlan
 
-# 2 MiB, made when there is a limit: keys that have spent something and are not whole again.
-_CELLS: Final = 1 << 17
 _SECRET_BYTES: Final = 32
 # A limit in dry run is said so often, at most.
 _EVERY_S: Final = 1.0
@@ -42,7 +40,7 @@ class Routes:
         self.running: Final[dict[str, Running]] = {}  # by listener or route
         self.rates: Rates | None = None
         self._runtime: Final = runtime
-        self._secret: Final = secrets.token_bytes(_SECRET_BYTES)
+        self._secret: Final = runtime.share.secret or secrets.token_bytes(_SECRET_BYTES)
         self._spared: Final[dict[str, int]] = {}  # by limit, as it was said
         self._said_at: float = -NEVER
         self._made_of: dict[str, tuple[RoutePlan, tuple[Cluster, ...]]] = {}
@@ -186,7 +184,7 @@ class Routes:
 
     def _limits(self, limits: list[RateLimit]) -> RateLimits:
         if self.rates is None:
-            self.rates = Rates(_CELLS)
+            self.rates = self._runtime.share.new_rates()
         made = RateLimits(limits, self.rates, self._secret)
         for name in made.tallies:
             made.tallies[name] = self.tallies.setdefault(name, made.tallies[name])

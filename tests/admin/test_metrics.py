@@ -418,7 +418,7 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
         counters=(
             ("log_dropped_total", 1), ("invariant_violations_total", 0),
             ("spans_sent_total", 2), ("spans_dropped_total", 3), ("buffered_bytes", 4), ("buffered_bytes_limit", 5),
-            ("buffer_waits_total", 6), ("buffer_denied_total", 7),
+            ("buffer_waits_total", 6), ("buffer_denied_total", 7), ("workers", 2), ("worker_restarts_total", 8),
         ),
         certificates=(CertificateMeasures("web", "a.test (RSA)", 2e9),),
     )  # fmt: skip

@@ -22,7 +22,7 @@ TO_MIRRORED = {"listeners": WEB, "routes": [{"pool": "live"}]}
 def doubted(**tables: Any) -> list[str]:
     if "pools" not in tables:
         tables = {"backends": ["a:80"], **tables}
-    return [str(one) for one in doubts(LoadBalancerConfig.model_validate(tables), 20_000, 9_980)]
+    return [str(one) for one in doubts(LoadBalancerConfig.model_validate(tables), 20_000, 9_980, cpus=2)]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,10 @@ UNSAID = "listeners: none is given: port 80 is listened on; [listeners.NAME], [l
 FLAGGED: dict[str, dict[str, str | list[str]]] = {"none": {}, "port": {"--port": "8080"}}
 
 DOUBTFUL: list[tuple[dict[str, Any], str]] = [
+    (
+        {"workers": 3},
+        "workers: 3 workers, and there are 2 CPUs for them: each request costs more, and none is faster   [W81]",
+    ),
     (
         {
             "listen": {"port": 443},

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ class Many:
     """A balancer with workers, its backends and its admin door."""
 
     def __init__(
-        self, world, *, workers: int = 2, backends: int = 2, head: str = "", others: Sequence[int] = ()
+        self, world, *, workers: int = 2, backends: int = 2, head: str = "", more: str = "", others: Sequence[int] = ()
     ) -> None:
         self.world = world
         self.backends = [world.backend(name=f"b{number}") for number in range(backends)]
@@ -38,7 +40,7 @@ class Many:
         self.door = world.folder / "admin.sock"
         self.file = world.folder / "lb.toml"
         self.head = head
-        self.write(range(backends))
+        self.write(range(backends), more)
         self.lb = world.twistd("lb", "lb", "--config", str(self.file), "--workers", str(workers))
         self.lb.wait_for("worker [0-9]+ serves", workers)
 
@@ -131,12 +133,29 @@ def test_workers_serve_are_seen_as_one_and_end_with_their_parent(world):
     assert not any(alive(pid) for pid in pids.values())
 
 
-def test_what_a_worker_imports_has_nothing_of_the_configuration(world):
+def test_what_a_worker_imports_has_nothing_of_configuration_and_door():
+    program = (
+        "import sys, twisted_lb.workers.worker\n"
+        "strange = ('pydantic', 'pydantic_core', 'prometheus_client', 'twisted_lb.admin', 'twisted_lb.config', 'twisted_lb.operating')\n"
+        "print([one for one in sys.modules if one.startswith(strange)], 'twisted_lb.data_plane' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told == "[] True\n"
+
+
+def test_workers_are_a_table(world):
     many = Many(world)
-    for pid in many.pids().values():
-        maps = Path(f"/proc/{pid}/maps").read_text()
-        assert "pydantic" not in maps
-        assert "twisted_lb" in Path(f"/proc/{pid}/cmdline").read_text()
+    for _ in range(4):
+        many.get()
+    lbctl = [sys.executable, "-m", "twisted_lb.ctl", "--admin", f"unix:{many.door}", "workers"]
+    told = subprocess.run(lbctl, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told[0].split()[:3] == ["WORKER", "PROCESS", "STATE"]
+    assert [line.split()[:3] for line in told[1:]] == [
+        [str(slot), str(pid), "serves"] for slot, pid in many.pids().items()
+    ]
+    assert sum(int(line.split()[-1]) for line in told[1:]) == 4
+    assert many.metrics("twisted_lb_workers") == 2
+    assert many.metrics("twisted_lb_worker_restarts_total") == 0
 
 
 def test_a_worker_that_is_killed_is_followed_by_another_one_and_nothing_counted_is_lost(world):
@@ -331,3 +350,9 @@ def test_workers_of_an_embedded_service_are_refused_in_one_line():
 
     with pytest.raises(ConfigError, match="workers need --config"):
         LoadBalancerService(LoadBalancerConfig(backends=["127.0.0.1:1"], workers=2), reactor=object())
+
+
+def test_a_rate_limit_is_one_for_all_workers(world):
+    many = Many(world, more="[defaults.listener]\nrate_limits = [{ per_s = 0.01, burst = 5 }]\n")
+    statuses = [many.get()[0] for _ in range(20)]
+    assert statuses == [200] * 5 + [429] * 15

@@ -755,6 +755,14 @@ FAMILIES: Final = (
         _counter("spans_dropped_total"),
     ),
     Family(
+        "workers", "gauge", (), "Workers that serve; 0 where one process does everything",
+        _counter("workers"),
+    ),
+    Family(
+        "worker_restarts_total", "counter", (), "Workers that were started in the place of one that had died",
+        _counter("worker_restarts_total"),
+    ),
+    Family(
         "invariant_violations_total", "counter", (), "Identities between counters that did not hold",
         _counter("invariant_violations_total"),
     ),

@@ -313,8 +313,27 @@ class ChangeView:
 
 
 @dataclass(frozen=True)
+class WorkerView:
+    """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "waits": for its next start),
+    for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
+    the worker that accepts for it meanwhile, None where nobody has to.
+    """
+
+    slot: int
+    pid: int
+    state: str
+    uptime_s: float
+    connections: int
+    in_flight: int
+    requests: int
+    covered_by: int | None = None
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`."""
+    """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`.
+    `workers`: none where one process does everything.
+    """
 
     now: float
     name: str
@@ -335,6 +354,7 @@ class Snapshot:
     pools: Sequence[PoolView]
     changes: Sequence[ChangeView]
     warnings: Sequence[str] = ()
+    workers: Sequence[WorkerView] = ()
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""

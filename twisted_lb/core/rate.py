@@ -13,6 +13,8 @@ _MOST_PER_S: Final = 1e6
 # A year: how long a burst may take to come back.
 _LONGEST_NS: Final = 365 * 24 * 3600 * _NS
 
+# Cells of a table, 2 MiB: as many keys that have spent something lately.
+CELLS: Final = 1 << 17
 # Cells that are looked at for a key: two cache lines of 64 bytes.
 ROW: Final = 8
 # A hash is 16 bits of the limit and 45 of the key: a compiled int of 61 bits is no object.

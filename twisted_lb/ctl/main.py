@@ -21,6 +21,7 @@ from twisted_lb.ctl import (
     tail,
     top,
     wellbeing,
+    workers,
 )
 from twisted_lb.ctl.completion import completion
 from twisted_lb.ctl.console import Console
@@ -31,7 +32,16 @@ from twisted_lb.ctl.text import did_you_mean, printable
 
 # Headings, and the verbs below each.
 GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
-    "Look": (*status.VERBS, *backends.VERBS, *top.VERBS, *events.VERBS, *tail.VERBS, *certificates.VERBS, files.CONFIG),
+    "Look": (
+        *status.VERBS,
+        *backends.VERBS,
+        *top.VERBS,
+        *events.VERBS,
+        *tail.VERBS,
+        *certificates.VERBS,
+        *workers.VERBS,
+        files.CONFIG,
+    ),
     "Ask": (*asking.VERBS, files.CHECK, files.DIFF),
     "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
     "Else": (

@@ -117,7 +117,7 @@ class Cluster(Keeper):
             settings,
             runtime.stream(f"pool {name}"),
             self._heard,
-            runtime.counts(),
+            runtime.share.counts(),
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
             jitter=runtime.stream(f"backoff {name}"),

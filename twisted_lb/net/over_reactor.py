@@ -8,7 +8,7 @@ from typing import Any, cast
 from twisted.internet.interfaces import IReactorFDSet, IReactorPluggableNameResolver, IReactorTime, IReadDescriptor
 from twisted.python.runtime import seconds as wall_seconds
 
-from twisted_lb.core.counts import Counts
+from twisted_lb.core.share import ALONE, Share
 from twisted_lb.net.alarm import ReactorAlarm, TimerAlarm
 from twisted_lb.net.clock import Clock, Later
 from twisted_lb.net.deadlines import Deadlines
@@ -26,8 +26,7 @@ def runtime_of(
     lost: Callable[[], None],
     *,
     whole_process: bool = False,
-    counts: Callable[[], Counts] = Counts,
-    place: tuple[int, int] = (0, 1),
+    share: Share = ALONE,
 ) -> Runtime:
     """A Runtime over this reactor; `lost` is called when nothing moves any more, and the process has to end. With
     `whole_process` the reactor is ours alone, and its own epoll is waited for in the poller's, if that is what it has.
@@ -52,8 +51,7 @@ def runtime_of(
         poller=poller,
         seed=seed,
         stopwatch=time.perf_counter,
-        counts=counts,
-        place=place,
+        share=share,
     )
 
 

@@ -5,7 +5,7 @@ from email.utils import formatdate
 from random import Random
 from typing import Any, Final
 
-from twisted_lb.core.counts import Counts
+from twisted_lb.core.share import ALONE, Share
 from twisted_lb.core.trace import Trace, chosen
 from twisted_lb.net.clock import Clock, Later, Soon
 from twisted_lb.net.deadlines import Deadlines
@@ -28,8 +28,7 @@ class Runtime:
     goes through. `later` calls back after a time, `soon` when all others had their turn. `time` is the same time as Twisted's
     IReactorTime, for LoopingCalls. `dial` connects, and goes by `names`. `poller` drives sockets; None where the network is in
     memory and has none. `stopwatch` measures how long a call takes, in seconds; None: nobody measures that, as on virtual time.
-    `counts` makes what a pool counts its requests in flight in. `place`: which one this is, from 0, of so many processes that balance
-    together.
+    `share`: what several processes have together.
     """
 
     def __init__(
@@ -46,8 +45,7 @@ class Runtime:
         poller: Poller | None,
         seed: int,
         stopwatch: Callable[[], float] | None = None,
-        counts: Callable[[], Counts] = Counts,
-        place: tuple[int, int] = (0, 1),
+        share: Share = ALONE,
     ) -> None:
         self.clock: Final = clock
         self.wall: Final = wall
@@ -60,8 +58,7 @@ class Runtime:
         self.poller: Final = poller
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
-        self.counts: Final = counts
-        self.place: Final = place
+        self.share: Final = share
         self.memory: Final = Memory(soon)
         self.hellos: Final = Hellos(later)
         self.pipes: Final = Pipes()

@@ -1,14 +1,14 @@
 """What other processes of the same balancer have counted, where workers move the requests: the operator shows it as their own."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import add, sub
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
-from twisted_lb.admin.operator import BackendView, ListenerView, PoolView, Sample
+from twisted_lb.admin.operator import BackendView, ListenerView, PoolView, Sample, WorkerView
 from twisted_lb.core.histogram import NOTHING, Reading
 from twisted_lb.core.measures import BackendMeasures, Measures, PoolMeasures, errors_in
 from twisted_lb.core.outcome import Outcome
@@ -21,6 +21,13 @@ class Elsewhere(Protocol):
     @property
     def measures(self) -> Measures:
         """What all of them have counted, as they have told last."""
+
+    def workers(self) -> Sequence[WorkerView]:
+        """Each of them."""
+
+    @property
+    def restarts(self) -> int:
+        """How many were started in the place of one that had died."""
 
     def refresh(self) -> "Deferred[None]":
         """Ask them anew; fires when they have told, or have had time enough."""

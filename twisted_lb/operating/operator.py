@@ -23,6 +23,7 @@ from twisted_lb.admin.operator import (
     Reloaded,
     Sample,
     Snapshot,
+    WorkerView,
 )
 from twisted_lb.admin.words import grave_flaws, verdict
 from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
@@ -165,6 +166,8 @@ class Operating:
                 ("buffer_denied_total", memory.denied),
                 ("spans_sent_total", self._owner.spans_sent),
                 ("spans_dropped_total", self._owner.spans_dropped),
+                ("workers", 0 if self._elsewhere is None else _serving(self._elsewhere.workers())),
+                ("worker_restarts_total", 0 if self._elsewhere is None else self._elsewhere.restarts),
             ),
             certificates=tuple(
                 CertificateMeasures(name, certificate, expires_at)
@@ -208,6 +211,7 @@ class Operating:
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
+            workers=() if self._elsewhere is None else self._elsewhere.workers(),
         )
 
     def _running(self) -> DataPlane:
@@ -357,6 +361,10 @@ class Operating:
     def reset(self, pool: str | None, backend: str | None, actor: Actor, *, force: bool = False) -> Sequence[str]:
         """See Operator."""
         return self._steering.reset(pool, backend, actor, force=force)
+
+
+def _serving(workers: Sequence[WorkerView]) -> int:
+    return sum(one.state == "serves" for one in workers)
 
 
 def _said(found: Mapping[str, Any] | None) -> Mapping[str, Any]:

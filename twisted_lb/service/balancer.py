@@ -54,6 +54,7 @@ from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.openings import STATUS, Change, Openings, openings
 from twisted_lb.operating import Operating
+from twisted_lb.operating.sight import Sight
 from twisted_lb.own_process import OwnProcess
 from twisted_lb.plan import DEFAULT, Files, plan_of
 from twisted_lb.plan_diff import PlanDiff, diff_of, of_process, plan_diff
@@ -71,7 +72,6 @@ from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
 from twisted_lb.workers.codec import unsendable
 from twisted_lb.workers.crew import Crew
-from twisted_lb.workers.sight import Sight
 
 _SEED_BITS: Final = 32
 

@@ -60,7 +60,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import COLUMNS, OPEN, Table, make_table
+from twisted_lb.workers.table import COLUMNS, OPEN, SERVES, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -302,7 +302,7 @@ class Crew:
     def _spawn(self, slot: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         row = self._free_rows.pop()
-        life = Life(self, slot, row, self._now())
+        life = Life(self, slot, row, self.now())
         start = {
             "slot": slot,
             "row": row,
@@ -381,7 +381,7 @@ class Crew:
         life.close_blobs(self._version)
         self.table.leave(life.row)
         if self._of(life.slot) is None:
-            self.table.slots[life.slot][OPEN] = 0
+            self.table.slots[life.slot][OPEN] = self.table.slots[life.slot][SERVES] = 0
         self.reports.end(life)
         self._free_rows.append(life.row)
         if self._starting is life:
@@ -392,7 +392,7 @@ class Crew:
         if life.leaving:
             return
         how = "in order" if reason.check(ProcessDone) else str(reason.value)
-        slot, lived_s = life.slot, self._now() - life.began_at
+        slot, lived_s = life.slot, self.now() - life.began_at
         before = self._backoff_s[slot]
         wait_s = 0.0 if lived_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
         self._backoff_s[slot] = wait_s
@@ -534,7 +534,7 @@ class Crew:
                     facts.append(replace(_probed(name, backend.name, result), passed=backend.health.up, reason=reason))
                 ejection = backend.ejection
                 if ejection.active:
-                    until = None if ejection.until > self._now() + 1e6 else ejection.until
+                    until = None if ejection.until > self.now() + 1e6 else ejection.until
                     why = backend.reasons.get(Skipped.EJECTED, "")
                     facts.append(
                         BackendEjected(name, backend.name, None, why, until, False, ejection.began_at, ejection.rule)
@@ -635,6 +635,24 @@ class Crew:
         if not self.lives and self._done is not None and not self._done.called:
             self._done.callback(None)
 
+    def lives_of(self, slot: int) -> list[Life | None]:
+        """Who is in a slot, and who leaves it; None where nobody is."""
+        found = [life for life in self.lives if life.slot == slot]
+        staying: list[Life | None] = [life for life in found if not life.leaving]
+        return [*(staying or [None]), *(life for life in found if life.leaving)]
+
+    def covers(self, slot: int) -> int | None:
+        """The slot of the worker that accepts for one without its own; None where there is none."""
+        numbers = {number for numbers in self._slots[slot].values() for number in numbers}
+        return next(
+            (
+                one.slot
+                for one in self.lives
+                if one.serving and one.slot != slot and numbers & {n for those in one.sockets.values() for n in those}
+            ),
+            None,
+        )
+
     def in_flight(self, pool: str, backend: str) -> int:
         """How many requests all have in flight at a backend, now; at one that was removed too, as long as any has."""
         column = self._columns.get((pool, backend))
@@ -655,7 +673,8 @@ class Crew:
         """Whether any worker serves."""
         return any(one.serving for one in self.lives)
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """Monotonic seconds."""
         return float(self._reactor.seconds())
 
 

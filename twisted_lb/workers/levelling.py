@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_lb.workers.table import CAME, OPEN, WENT, Table
+from twisted_lb.workers.table import CAME, OPEN, SERVES, WENT, Table
 
 # Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
 _MORE: Final = 3
@@ -48,7 +48,12 @@ class Levelling:
             self._to[slot] = sock
         else:
             self._from = sock
-            self._reactor.addReader(self)
+
+    def serve(self) -> None:
+        """Take in what others hand on, from now on."""
+        assert self._from is not None
+        self._reactor.addReader(self)
+        self._own[SERVES] = 1
 
     def publish(self) -> int:
         """Tell the others how many clients there are."""
@@ -65,20 +70,26 @@ class Levelling:
 
     def hand_on(self, listener: str, fd: int) -> bool:
         """Hand a connection on, if somebody has clearly fewer; True when it is his."""
-        mine = self._count()
+        own = self._own
+        count = self._count()
         # As it is when this one is taken in.
-        self._own[OPEN] = mine + 1
-        if mine < _MORE or not self._to:
+        own[OPEN] = count + 1
+        if count < _MORE or not self._to:
             return False
-        least, slot = min((self.load(slot), slot) for slot in self._to)
-        if mine < least + max(_MORE, least // _PART):
+        loads = [(self.load(slot), slot) for slot in self._to if self._rows[slot][SERVES]]
+        if not loads:
             return False
+        least, slot = min(loads)
+        # Those that wait to be taken in are ours already.
+        if self.load(self._slot) - 1 < least + max(_MORE, least // _PART):
+            return False
+        own[WENT + slot] += 1
         try:
             socket.send_fds(self._to[slot], [listener.encode()], [fd])
         except OSError:
+            own[WENT + slot] -= 1
             return False  # it takes none now
-        self._own[WENT + slot] += 1
-        self._own[OPEN] = mine
+        own[OPEN] = count
         os.close(fd)
         return True
 
@@ -123,6 +134,7 @@ class Levelling:
     def close(self) -> None:
         """Hand on no more, and take none."""
         if self._from is not None:
+            self._own[SERVES] = 0
             self._reactor.removeReader(self)
             self._from.close()
             self._from = None

@@ -6,37 +6,54 @@ write to one page, and as long as there may be backends: pages that nobody write
 
 import mmap
 import os
+import secrets
 from typing import Final
+
+from twisted_lb.core.rate import CELLS
 
 # Backends of all pools together that counts can be shared for.
 COLUMNS: Final = 1 << 16
 _CELL_BYTES: Final = 8
 _ROW_BYTES: Final = COLUMNS * _CELL_BYTES
+_RATES_BYTES: Final = 16 * CELLS
+_SECRET_BYTES: Final = 32
 _NOTHING: Final = memoryview(bytes(_ROW_BYTES)).cast("q")
 
 
 def make_table(slots: int, lives: int) -> int:
     """The descriptor of a new table for so many slots and lives."""
     fd = os.memfd_create("twisted_lb table", os.MFD_CLOEXEC)
-    os.ftruncate(fd, (slots + lives) * _ROW_BYTES)
+    os.ftruncate(fd, _size(slots, lives))
+    table = Table(fd, slots, lives)
+    table.secret[:] = secrets.token_bytes(_SECRET_BYTES)
     return fd
 
 
-# Of a slot: clients connected now, and connections that have come from other slots; then those that went to each of them.
+def _size(slots: int, lives: int) -> int:
+    return (slots + lives) * _ROW_BYTES + _RATES_BYTES + _SECRET_BYTES
+
+
+# Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in; and then those that
+# went to each of the others.
 OPEN: Final = 0
 CAME: Final = 1
-WENT: Final = 2
+SERVES: Final = 2
+WENT: Final = 3
 
 
 class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
-    flight at each backend.
+    flight at each backend; `rates` and `secret` what rate limits share.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
         self.fd: Final = fd
-        self._map: Final = mmap.mmap(fd, (slots + lives) * _ROW_BYTES)
-        cells = memoryview(self._map).cast("q")
+        self._map: Final = mmap.mmap(fd, _size(slots, lives))
+        every, end = memoryview(self._map), (slots + lives) * _ROW_BYTES
+        cells = every[:end].cast("q")
+        # The table of rate limits, and the secret of their keys, which the parent has made.
+        self.rates: Final = every[end : end + _RATES_BYTES]
+        self.secret: Final = every[end + _RATES_BYTES :]
         rows = [cells[row * COLUMNS : (row + 1) * COLUMNS] for row in range(slots + lives)]
         self.slots: Final = rows[:slots]
         self.lives: Final = rows[slots:]

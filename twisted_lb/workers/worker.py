@@ -23,6 +23,7 @@ from twisted_lb import process
 from twisted_lb.access_log.destinations import Destination
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendEjected, BackendReturned, Event
+from twisted_lb.core.share import Share
 from twisted_lb.core.shared_counts import SharedCounts
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.log_file import LogFile
@@ -200,8 +201,7 @@ class Worker(Quiet):
             self._start.seed,
             self._nothing_moves,
             whole_process=True,
-            counts=self._count,
-            place=(self._start.slot, self._start.slots),
+            share=Share(self._start.slot, self._start.slots, self._count, self._table.rates, bytes(self._table.secret)),
         )
         limit = process.raise_descriptor_limit()
         self._log_file.write(runtime)
@@ -218,6 +218,7 @@ class Worker(Quiet):
             hand_on=self._levelling.hand_on,
         )
         self._plane.accept()
+        self._levelling.serve()
         self._looking.clock = runtime.time
         self._looking.start(_LOOK_S, now=False)
         process.tune()

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
+from twisted_lb.admin.operator import WorkerView
 from twisted_lb.core.measures import Measures
-from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.crew import Crew, Life
 
 # Kinds of requests of which the first are not the newest.
 _SLOWEST: Final = "slowest"
@@ -37,6 +38,30 @@ class Sight:
     def settled(self) -> bool:
         """Whether all go by what holds now."""
         return self._crew.settled
+
+    def workers(self) -> list[WorkerView]:
+        """Each of them, by slot, those that drain behind the one that has taken its place."""
+        return [self._worker(slot, life) for slot in range(self._crew.count) for life in self._crew.lives_of(slot)]
+
+    def _worker(self, slot: int, life: Life | None) -> WorkerView:
+        if life is None:
+            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot))
+        told = self._crew.reports.of(life)
+        return WorkerView(
+            slot=slot,
+            pid=life.pid,
+            state="drains" if life.leaving else "serves" if life.serving else "starts",
+            uptime_s=round(self._crew.now() - life.began_at, 3),
+            connections=sum(one.connections for one in told.listeners),
+            in_flight=sum(one.in_flight for one in told.pools),
+            requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
+            covered_by=None if life.serving else self._crew.covers(slot),
+        )
+
+    @property
+    def restarts(self) -> int:
+        """How many were started in the place of one that had died."""
+        return self._crew.restarts
 
     def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """A request of any of them, explained."""
