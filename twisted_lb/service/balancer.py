@@ -778,7 +778,7 @@ class LoadBalancerService(MultiService):
             most_s = self._plan.tunnel_drain_s if self._patient else self._plan.drain_s
             left_s = 0.0 if hurried else most_s
             if self._crew is not None:
-                yield self._crew.leave(left_s, handed_on=handed_on)
+                yield self._crew.leave(left_s)
                 self._crew = None
             yield plane.drain(left_s, handed_on=handed_on)
         finally:

@@ -596,8 +596,10 @@ class Crew:
 
     # Its end.
 
-    def leave(self, most_s: float, *, handed_on: bool = False) -> "Deferred[None]":
-        """Have all workers drain; fires when the last one has ended."""
+    def leave(self, most_s: float) -> "Deferred[None]":
+        """Have all workers drain; fires when the last one has ended. Who waits to be accepted is: of the sockets of all slots but one nobody
+        else has a copy, also where another instance has taken over.
+        """
         self._done = Deferred()
         if self._reporting.running:
             self._reporting.stop()
@@ -609,7 +611,7 @@ class Crew:
             if life.patience is not None and life.patience.active():
                 life.patience.cancel()
             if life.version:
-                self._send(life, Leave, most_s=most_s, handed_on=handed_on)
+                self._send(life, Leave, most_s=most_s)
                 life.patience = self._reactor.callLater(most_s + _KILL_S, _kill, life.pid)
             else:
                 _kill(life.pid)

@@ -134,8 +134,9 @@ class Levelling:
     def close(self) -> None:
         """Hand on no more, and take none."""
         if self._from is not None:
-            self._own[SERVES] = 0
-            self._reactor.removeReader(self)
+            if self._own[SERVES]:
+                self._own[SERVES] = 0
+                self._reactor.removeReader(self)
             self._from.close()
             self._from = None
         for sock in self._to.values():

@@ -11,7 +11,6 @@ from twisted.protocols.amp import (
     AMP,
     Argument,
     BinaryBoxProtocol,
-    Boolean,
     Command,
     Descriptor,
     Float,
@@ -80,7 +79,7 @@ class Tell(Command):
 class Leave(Command):
     """To a worker: accept no more, and end when all has ended, or after so many seconds."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"most_s", Float()), (b"handed_on", Boolean())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"most_s", Float())]
     requiresAnswer = False
 
 

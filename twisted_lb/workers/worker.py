@@ -364,9 +364,9 @@ class Worker(Quiet):
     # The end.
 
     @Leave.responder
-    def leave(self, most_s: float, handed_on: bool) -> dict[str, Any]:
+    def leave(self, most_s: float) -> dict[str, Any]:
         """Drain, and end."""
-        self._leave(most_s, handed_on=handed_on)
+        self._leave(most_s)
         return {}
 
     @Hurry.responder
@@ -380,7 +380,7 @@ class Worker(Quiet):
         """SIGTERM: drain, as long as the plan has for that."""
         self._leave(0.0 if self._plan is None else self._plan.drain_s)
 
-    def _leave(self, most_s: float, *, handed_on: bool = False) -> None:
+    def _leave(self, most_s: float) -> None:
         if self._leaving:
             return
         self._leaving = True
@@ -388,7 +388,7 @@ class Worker(Quiet):
         if self._plane is None:
             self._end()
         else:
-            self._plane.drain(most_s, handed_on=handed_on).addBoth(lambda _: self._end())
+            self._plane.drain(most_s).addBoth(lambda _: self._end())
 
     def _end(self) -> None:
         plane, self._plane = self._plane, None
