@@ -8,11 +8,9 @@ import pytest
 
 def some(count: int, cases: Iterable[Any]) -> list[Any]:
     """Parameters: `count` of the cases, spread over all of them, and the rest marked `long`. A tuple is several arguments."""
-    cases = list(cases)
-    chosen = {number * len(cases) // count for number in range(count)}
+    all_of_them = [case if isinstance(case, tuple) else (case,) for case in cases]
+    chosen = {number * len(all_of_them) // count for number in range(count)}
     return [
-        case
-        if number in chosen
-        else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.long)
-        for number, case in enumerate(cases)
+        pytest.param(*case, marks=() if number in chosen else pytest.mark.long)
+        for number, case in enumerate(all_of_them)
     ]

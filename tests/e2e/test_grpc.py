@@ -129,6 +129,7 @@ def test_ten_megabytes_both_ways(world):
     assert world.channel.unary_unary("/s/Unary")(LONG, timeout=60) == LONG
 
 
+@pytest.mark.long
 def test_an_error_and_a_method_that_nobody_has(world):
     with pytest.raises(grpc.RpcError) as failed:
         world.channel.unary_unary("/s/Fail")(b"not so", timeout=TIMEOUT_S)

@@ -99,6 +99,7 @@ def test_a_second_signal_ends_a_patient_stop(busy, second):
     client.close()
 
 
+@pytest.mark.long
 def test_others_do_not_end_a_stop(busy):
     client = busy.ask(1.5)
     busy.balancer.signal(TERM)
