@@ -1,9 +1,13 @@
 """Cases of which each run tries some, and the long tests the rest: see CONTRIBUTING.md."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# Whether the long tests are run: conftest.py says so, before any test is read.
+LONG = False
 
 
 def some(count: int, cases: Iterable[Any]) -> list[Any]:
@@ -14,3 +18,13 @@ def some(count: int, cases: Iterable[Any]) -> list[Any]:
         pytest.param(*case, marks=() if number in chosen else pytest.mark.long)
         for number, case in enumerate(all_of_them)
     ]
+
+
+def examples(number: int) -> Callable[[Any], Any]:
+    """Of a test by Hypothesis: a fifth of so many examples at each run, all of them in the long tests."""
+
+    def decorate(test: Any) -> Any:
+        tried = settings(max_examples=number if LONG else number // 5)(test)
+        return pytest.mark.long(tried) if LONG else tried
+
+    return decorate

@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.wire import fields as fields_module
 from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens
@@ -116,7 +117,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=1500)
+@examples(1500)
 @given(LINES, EDITS)
 def test_the_fast_pass_and_the_plain_one_agree(lines, edits):
     block = b"\r\n".join(lines)
