@@ -20,6 +20,12 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    import some
+
+    some.LONG = config.option.markexpr == "long"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """What is collected stays to the end: to look through it for cycles again and again is half of what collecting costs."""

@@ -1,27 +1,32 @@
 """Real processes for the end-to-end tests: started from the environment under test, ended by pid whatever happens."""
 
+import atexit
 import contextlib
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ports import free_port
 
 BIN = Path(sys.executable).parent
+FORKERY = Path(__file__).parent / "forkery.py"
 PATIENCE_S = 60.0
 # With so many workers all balancers of a run are started, if it is said.
 WORKERS = os.environ.get("TWISTED_LB_TEST_WORKERS", "")
 
 
-def until(condition: Callable[[], bool], what: str = "") -> None:
+def until(condition: Callable[[], bool], what: str = "", patience_s: float = PATIENCE_S) -> None:
     """Wait, for as long as a machine may be slow, until something is so."""
-    ends_at = time.monotonic() + PATIENCE_S
+    ends_at = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < ends_at, f"never happened: {what or condition}"
         time.sleep(0.01)
@@ -30,6 +35,48 @@ def until(condition: Callable[[], bool], what: str = "") -> None:
 def listening(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Forked:
+    """A process that was forked off one that had imported everything, see `forkery`; to be asked like one of subprocess."""
+
+    _forkery: subprocess.Popen[str] | None = None
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, words: list[str], folder: Path, out: Path) -> None:
+        self.args = words
+        self.returncode: int | None = None
+        self.pid: int = self._ask(
+            {"words": words, "folder": str(folder), "out": str(out), "environment": dict(os.environ)}
+        )
+
+    @classmethod
+    def _ask(cls, what: dict[str, Any]) -> Any:
+        with cls._one_at_a_time:
+            if cls._forkery is None:
+                pipe = subprocess.PIPE
+                cls._forkery = subprocess.Popen([sys.executable, FORKERY], stdin=pipe, stdout=pipe, text=True)
+                atexit.register(cls._forkery.communicate)
+            asking, answering = cls._forkery.stdin, cls._forkery.stdout
+            assert asking is not None
+            assert answering is not None
+            asking.write(json.dumps(what) + "\n")
+            asking.flush()
+            return json.loads(answering.readline())
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._ask({"pid": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float = PATIENCE_S) -> int:
+        until(lambda: self.poll() is not None, f"the end of {self.args}", timeout)
+        assert self.returncode is not None
+        return self.returncode
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
 
 
 PROGRAMS = {"twistd": ["--nodaemon", "--pidfile="], "twist": ["--log-format=text"]}
@@ -41,14 +88,8 @@ class Running:
     def __init__(self, folder: Path, name: str, words: list[str], program: str = "twistd") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / f"{name}.log"
-        self._out = self.log_file.open("ab")
-        self.process = subprocess.Popen(
-            [BIN / program, *PROGRAMS[program], *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=subprocess.STDOUT,
-        )
+        self.log_file.touch()
+        self.process = Forked([str(BIN / program), *PROGRAMS[program], *words], folder, self.log_file)
 
     @property
     def pid(self) -> int:
@@ -76,7 +117,6 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self._out.close()
 
 
 class Stage:

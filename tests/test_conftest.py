@@ -50,4 +50,5 @@ def test_is_innocent():
 def test_what_a_test_leaves_behind_fails_it(pytester: pytest.Pytester, body, outcome):
     pytester.makeconftest(Path(__file__).with_name("conftest.py").read_text())
     pytester.makepyfile(body)
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error").assert_outcomes(**outcome)
+    ours = ("-o", f"pythonpath={Path(__file__).parent}")
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "-W", "error", *ours).assert_outcomes(**outcome)

@@ -140,13 +140,13 @@ def test_an_answer_is_judged_by_its_status(bench, answer, passed, reason):
     bench.clock.advance(1)
 
 
-@pytest.mark.parametrize("status", range(200, 600, 7))
 @pytest.mark.parametrize("passing", [range(200, 400), range(200, 300), [401, 503], [207, 501, 599]], ids=repr)
-def test_the_statuses_that_are_expected_pass_and_no_others(status, passing):
-    said = verdict(asked(statuses=frozenset(passing)), response(b"", status))
-    assert said is not None
-    assert said[0] is (status in passing)
-    assert said[1].startswith(f"status {status}")
+def test_the_statuses_that_are_expected_pass_and_no_others(passing):
+    for status in range(200, 600):
+        said = verdict(asked(statuses=frozenset(passing)), response(b"", status))
+        assert said is not None
+        assert said[0] is (status in passing), status
+        assert said[1].startswith(f"status {status}")
 
 
 def test_an_answer_may_come_byte_by_byte(bench):

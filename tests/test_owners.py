@@ -183,21 +183,29 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
+def dotted(node: ast.expr) -> str:
+    """`a.b.c`, or what is said last of something without a name."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def made(source: str, module: str) -> Iterator[str]:
     """The classes that a module makes objects of, by their full names, under whatever name it knows them."""
-    tree = ast.parse(source)
     known: dict[str, str] = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
+    called = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            called.append(dotted(node.func))
+        elif isinstance(node, ast.ImportFrom):
             known.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
         elif isinstance(node, ast.Import):
             known.update({alias.asname or alias.name: alias.name for alias in node.names})
         elif isinstance(node, ast.ClassDef):
             known.setdefault(node.name, f"{module}.{node.name}")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            head, dot, rest = ast.unparse(node.func).partition(".")
-            yield known.get(head, head) + dot + rest
+    for name in called:
+        head, dot, rest = name.partition(".")
+        yield known.get(head, head) + dot + rest
 
 
 def makers(*folders: str) -> dict[str, dict[str, int]]:
@@ -313,9 +321,8 @@ def test_no_class_reads_the_rules_of_two_owners():
     assert readers(SOURCES) == READERS
 
 
-@pytest.mark.parametrize("name", SOURCES)
-def test_rules_are_called_rules(name):
-    assert hidden(SOURCES[name]) == []
+def test_rules_are_called_rules():
+    assert {name: hidden(source) for name, source in SOURCES.items() if hidden(source)} == {}
 
 
 def test_the_owners_are_those_of_the_settings():

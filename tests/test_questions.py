@@ -6,10 +6,11 @@ import re
 from types import FunctionType, ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from route_tables import MATCH, REQUESTS
 from routing_oracle import LIMITS
+from some import examples
 
 from twisted_lb.answers import explained_json
 from twisted_lb.build_info import build
@@ -600,7 +601,7 @@ RUNTIME = runtime_of(HeapClock(), MemoryNetwork(HeapClock()))
 RULES = plan_of(LoadBalancerConfig(backends=["a:80"])).routes["default"].leads[0].rules
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(matches=st.lists(MATCH, max_size=6), request=REQUESTS)
 def test_the_route_that_is_told_is_the_one_that_is_found(matches, request):
     actions = [Action(f"r{number}", RULES, RUNTIME) for number in range(len(matches))]

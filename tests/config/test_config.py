@@ -556,19 +556,23 @@ OWNERS: dict[str, tuple[type[Model], str]] = {
 WRONG = [f"{prefix}{key}" for prefix, (model, _) in OWNERS.items() for key in sorted(keys_of(model))]
 
 
+# What is of no kind that a key may have.
+OF_NO_KIND = ("nan", "[[1]]", "{x = 1}", "1979-05-27")
+
+
 @pytest.mark.parametrize("key", WRONG)
-@pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
-def test_a_value_of_a_wrong_kind_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
+def test_a_value_of_a_wrong_kind_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str) -> None:
     prefix = max((one for one in OWNERS if key.startswith(one)), key=len)
     needed = "".join(f"{line}\n" for line in OWNERS[prefix][1].splitlines() if not line.startswith(f"{key} ="))
-    named_by(f"{needed}{key} = {value}", key, tmp_path)
+    for value in OF_NO_KIND:
+        named_by(f"{needed}{key} = {value}", key, tmp_path)
 
 
 # A split of `{ x = 1 }` is one.
 @pytest.mark.parametrize("key", [one for one in keys_of(RouteConfig) if one not in ("deny", "split")])
-@pytest.mark.parametrize("value", ["nan", "[[1]]", "{x = 1}", "1979-05-27"])
-def test_a_wrong_value_of_a_route_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str, value: str) -> None:
-    named_by(f"[[routes]]\ndeny = true\n{key} = {value}", f"routes[0].{key}", tmp_path)
+def test_a_wrong_value_of_a_route_is_a_problem_by_the_name_of_its_key(tmp_path: Path, key: str) -> None:
+    for value in OF_NO_KIND:
+        named_by(f"[[routes]]\ndeny = true\n{key} = {value}", f"routes[0].{key}", tmp_path)
 
 
 def named_by(text: str, key: str, folder: Path) -> None:
@@ -576,8 +580,8 @@ def named_by(text: str, key: str, folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_toml(written(folder, text))
     places = [re.sub(r"^.*lb\.toml:[0-9]+:[0-9]+: ", "", str(one)).partition(": ")[0] for one in caught.value.problems]
-    assert all(place == key or place.startswith((f"{key}.", f"{key}[")) for place in places)
-    assert len(places) == 1 or "= {x = 1}" in text
+    assert all(place == key or place.startswith((f"{key}.", f"{key}[")) for place in places), text
+    assert len(places) == 1 or "= {x = 1}" in text, text
 
 
 def test_the_reference_speaks_as_the_file_does() -> None:

@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 from builders import backends, built, claim, make_pool, specs
 from keyed import ASKS, KEYS, digest, members, out, owners, unbounded
+from some import some
 
 from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState
@@ -69,7 +70,7 @@ def test_every_process_finds_the_same_owner(choose):
 
 
 @EACH
-@pytest.mark.parametrize("weights", [(1,), (1, 2, 5)], ids=["equal", "unequal"])
+@pytest.mark.parametrize("weights", [pytest.param((1,), marks=pytest.mark.long), (1, 2, 5)], ids=["equal", "unequal"])
 def test_when_a_backend_fails_its_checks_no_key_of_the_healthy_ones_moves(choose, weights):
     those = members(10, weights)
     picker = unbounded(choose, those)
@@ -99,7 +100,7 @@ def test_the_keys_of_who_is_out_are_spread_over_all_others(choose):
         assert max(left_to.values()) < 2.4 * left_to.total() / 9
 
 
-@EACH
+@pytest.mark.parametrize("choose", some(1, BY_KEY))
 def test_with_most_out_each_key_still_has_somebody_and_always_the_same_one(choose):
     those = members(200)
     picker = unbounded(choose, those)

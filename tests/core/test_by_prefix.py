@@ -6,8 +6,9 @@ from collections import Counter
 import pytest
 from builders import claim as claim_any
 from builders import make_pool, specs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.address import parse_address
 from twisted_lb.core.ask import ANY, Ask
@@ -186,7 +187,7 @@ def test_a_trial_that_is_due_comes_first_whatever_it_knows():
 # What a hot prompt can bring about.
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.data(), st.sampled_from([0.5, 1.0, 3.0]), st.integers(2, 6))
 def test_nobody_is_picked_who_has_much_more_in_flight_than_the_least_loaded(data, factor, size):
     """max(1, mean) / load_factor more: all of a prompt is worth no more."""

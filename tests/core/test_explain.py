@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 from builders import CountingPolicy, claim, make_pool, specs
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.ask import ANY, Ask, key_of
 from twisted_lb.core.backend import AdminState
@@ -128,7 +129,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(
     policy=st.sampled_from(list(POLICIES)),
     eager=st.booleans(),

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 from builders import make_pool, specs
 from keyed import ASKS, KEYS, members, owners, unbounded
+from some import some
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.backend import AdminState, Backend
@@ -186,23 +187,23 @@ def test_a_claim_that_finds_nobody_in_a_coarse_table_is_refused():
     assert pool.claim(ANY, 0.0, tuple(pool.backends.values())) is Refusal.NO_BACKEND
 
 
-def test_changes_that_come_faster_than_they_are_followed_are_followed_in_the_end():
+@pytest.mark.parametrize("each", some(1, [50, 300]))
+def test_changes_that_come_faster_than_they_are_followed_are_followed_in_the_end(each):
     """50 of 600 are replaced at each tick, of which a ring takes 50 * 160 * 2 * 2 steps: nearly a slice. Then 300, which is more."""
-    for each in (50, 300):
-        pool, _ = make_pool(*TEXTS, policy=UNBOUND, checked=False)
-        pool.finish_tables(0.0)
-        followed, numbers = 0, random.Random(each)
-        names = list(TEXTS)
-        for turn in range(60):
-            for at in numbers.sample(range(MANY), each):
-                names[at] = f"10.3.{turn}.{at & 255}:{80 + (at >> 8)}"
-            pool.update(specs(*names), 0.0)
-            before = pool._selection.picker
-            pool.tick(0.0)
-            followed += pool._selection.picker is not before
-        assert followed >= 2
-        ticks(pool)
-        assert who(pool) == owners(unbounded("ring", list(pool.backends.values())))[:300]
+    pool, _ = make_pool(*TEXTS, policy=UNBOUND, checked=False)
+    pool.finish_tables(0.0)
+    followed, numbers = 0, random.Random(each)
+    names = list(TEXTS)
+    for turn in range(60):
+        for at in numbers.sample(range(MANY), each):
+            names[at] = f"10.3.{turn}.{at & 255}:{80 + (at >> 8)}"
+        pool.update(specs(*names), 0.0)
+        before = pool._selection.picker
+        pool.tick(0.0)
+        followed += pool._selection.picker is not before
+    assert followed >= 2
+    ticks(pool)
+    assert who(pool) == owners(unbounded("ring", list(pool.backends.values())))[:300]
 
 
 @pytest.mark.parametrize("policy", [("rr", "ring"), ("ring", "rr"), ("ring", "maglev")], ids=str)

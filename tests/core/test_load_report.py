@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.load_report import MOST_BYTES, LoadReport, is_metric, read_report
 
@@ -112,7 +113,7 @@ def test_what_is_no_report_is_none(said):
     assert read_report(said) is None
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@examples(500)
 @given(
     said=st.one_of(
         st.binary(max_size=80),

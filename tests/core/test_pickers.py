@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 from builders import backends, built
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.ask import ANY
 from twisted_lb.core.pickers import POLICIES
@@ -258,7 +259,7 @@ WEIGHTS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(weights=WEIGHTS, seed=st.integers(0, 99), cuts=st.sets(st.integers(0, 59)))
 def test_rebuilds_wherever_they_come_change_no_sequence(weights, seed, cuts):
     """Also for a rotation that began elsewhere, and though what is owed is kept in floats."""
@@ -287,7 +288,7 @@ def test_the_turns_of_an_avoided_one_go_to_all_others_through_rebuilds(weights):
         assert abs(got.count(name) - len(got) * weights[name] / rest) <= 2
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@examples(100)
 @given(
     weights=st.lists(st.integers(1, 5), min_size=5, max_size=5),
     changes=st.lists(st.tuples(st.sets(st.integers(0, 4), min_size=1), st.integers(0, 7)), max_size=40),
@@ -355,7 +356,7 @@ PHASES = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(phases=PHASES)
 def test_a_rebuild_that_changes_nothing_changes_no_sequence_whatever_was_before(phases):
     """Members and weights change between the phases, for both; only one is rebuilt besides, within them."""

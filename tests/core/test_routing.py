@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from route_tables import OFFICE, REQUESTS, TABLES
 from routing_oracle import Request, expected, routed
+from some import examples
 
 from twisted_lb.build_info import build
 from twisted_lb.core import routing
@@ -253,7 +254,7 @@ def test_a_path_that_is_nobodys_without_its_dots_resolved_is_nobodys():
     assert routed(Router([RouteMatch(prefixes=(b"/public",))], (0,)), Request(target=b"/x/../public")) == AROUND
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(TABLES, REQUESTS, st.sets(st.integers(0, 5)))
 def test_random_tables_lead_where_the_oracle_does(matches, request_, open_routes):
     assert routed(Router(matches, open_routes), request_) == expected(matches, request_, tuple(open_routes))

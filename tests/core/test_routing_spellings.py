@@ -9,8 +9,9 @@ from itertools import product
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.routing import AROUND, RouteMatch, Router
 from twisted_lb.wire.grammar import BadMessage
@@ -163,7 +164,7 @@ def test_no_three_pieces_get_around_a_route(first):
         assert ways_around(target_of((first, *pieces))) == []
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(st.lists(st.sampled_from(PIECES), min_size=4, max_size=8))
 def test_no_spelling_gets_around_a_route(pieces):
     assert ways_around(target_of(pieces)) == []

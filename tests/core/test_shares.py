@@ -7,15 +7,16 @@ from fractions import Fraction
 
 import pytest
 from builders import backends
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.core.pickers.shares import Shares, alias_table
 
 WEIGHTS = st.lists(st.integers(1, 256), min_size=1, max_size=60)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@examples(300)
 @given(weights=WEIGHTS)
 @example(weights=[1] * 7)
 @example(weights=[256, *([1] * 999)])

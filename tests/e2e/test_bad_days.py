@@ -40,23 +40,27 @@ def test_no_client_notices_that_a_backend_is_killed(world):
     assert seen.errors == {}
 
 
+@pytest.mark.long
 def test_no_client_of_a_backend_that_stands_still_is_failed_while_another_one_answers(world):
     seen = faults.stopped(world, under_test(), QUICK, meanwhile=100)
     assert seen.requests > 100
     assert seen.errors == {}
 
 
+@pytest.mark.long
 def test_no_client_of_a_backend_whose_listen_queue_is_full_is_failed(world):
     seen = faults.full(world, under_test(), QUICK, meanwhile=100)
     assert seen.requests > 100
     assert seen.errors == {}
 
 
+@pytest.mark.long
 def test_no_post_meets_the_close_of_a_connection(world):
     seen = faults.closing(world, under_test(), QUICK, clients=6, posts=4, idle_s=0.8, deaf_s=0.02, first=1.5)
     assert (seen.requests, seen.errors) == (24, {})
 
 
+@pytest.mark.long
 def test_the_only_backend_is_asked_again_once_it_is_back(world):
     seen = returns.away(world, under_test(), QUICK, outages_s=(0.6,), checks_s=(0, 0.2))
     assert [case.note for case in seen.cases.values()] == [""] * 2
@@ -64,6 +68,7 @@ def test_the_only_backend_is_asked_again_once_it_is_back(world):
     assert sum(seen.errors.values()) <= 10
 
 
+@pytest.mark.long
 def test_a_restart_of_the_only_backend_is_waited_for(world):
     seen = returns.restarted(world, under_test(), QUICK, checks_s=(10,), away_s=0.3, times=1, rest_s=0.1)
     (case,) = seen.cases.values()
@@ -72,6 +77,7 @@ def test_a_restart_of_the_only_backend_is_waited_for(world):
     assert sum(seen.errors.values()) <= 20
 
 
+@pytest.mark.long
 def test_no_post_is_sent_where_the_backend_closes_after_each_answer(world):
     habits = (closers.POSTS[4], closers.POSTS[6])
     seen = closers.closers(world, under_test(), UNCHECKED, habits=habits, requests=300, at_a_time=16, runs=1)
@@ -81,12 +87,14 @@ def test_no_post_is_sent_where_the_backend_closes_after_each_answer(world):
     assert sum(kept.errors.values()) <= 16
 
 
+@pytest.mark.long
 def test_a_get_that_meets_a_close_is_always_repeated(world):
     seen = closers.closers(world, under_test(), UNCHECKED, habits=closers.GETS, requests=600, at_a_time=16, runs=1)
     assert (seen.requests, seen.errors) == (600, {})
 
 
 @needs_gcc
+@pytest.mark.long
 def test_what_should_end_does_although_the_clock_goes_back_and_nothing_else(world):
     patience = Patience(head_s=0.5, keep_s=1, check_s=0.1)
     seen = clock.stepped(world, under_test(), patience, steps_s=(-clock.HOUR_S,), slow_s=0.8)
@@ -94,18 +102,21 @@ def test_what_should_end_does_although_the_clock_goes_back_and_nothing_else(worl
     assert [title for title, case in seen.cases.items() if case.took_s is None] == []
 
 
+@pytest.mark.long
 def test_no_client_notices_takeovers(world):
     seen = successions.succeeded(world, under_test(), Patience(check_s=0.2), times=2, meanwhile=32)
     assert seen.requests >= 80
     assert seen.errors == {}
 
 
+@pytest.mark.long
 def test_no_client_notices_reloads(world):
     seen = reloads.reloaded(world, under_test(), PATIENCE, times=12, clients=8, standing=5, downloads=4, last_s=0.5)
     assert seen.requests > 30
     assert (seen.errors, seen.note) == ({}, "")
 
 
+@pytest.mark.long
 def test_idle_connections_cost_little_and_keep_nobody_out(world):
     seen = crowds.idle(world, under_test(), FULL, connections=400, requests=100)
     assert seen.errors == {}
@@ -132,12 +143,14 @@ def test_who_comes_when_descriptors_are_scarce_waits_and_is_served(world):
 
 
 @needs_slowhttptest
+@pytest.mark.long
 def test_slow_heads_keep_nobody_out(world):
     seen = crowds.slow(world, under_test(), QUICK, mode="slowloris", connections=100, seconds=1)
     assert seen.errors == {}
     assert seen.note.endswith("its own probe was served")
 
 
+@pytest.mark.long
 def test_nothing_is_left_after_mixed_traffic(world):
     soaked = soak(world, under_test(), seconds=3)
     assert soaked.requests > 100

@@ -299,6 +299,7 @@ def logged(folder: Path) -> str:
     return log.read_text() if log.exists() else ""
 
 
+@pytest.mark.long
 def test_the_sibling_backend_fails_the_same_way(tmp_path: Path) -> None:
     with taken_port() as port:
         words = ["-p", str(port), "--interface", "127.0.0.1"]
@@ -329,6 +330,7 @@ def unprivileged_port() -> int:
 
 @pytest.mark.skipif(unprivileged_port() < 1, reason="every port is allowed here")
 @pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root, and no setpriv")
+@pytest.mark.long
 def test_a_port_that_is_not_permitted_is_one_line(tmp_path: Path) -> None:
     drop = ["setpriv", "--bounding-set", "-net_bind_service", "--inh-caps", "-net_bind_service"]
     without = drop if os.geteuid() == 0 else []
@@ -388,6 +390,7 @@ HALF = [one for number, one in enumerate(ASKED) if (number % 4 in (0, 3)) == (nu
 
 
 @pytest.mark.parametrize("asked", [HALF, pytest.param(ASKED, marks=pytest.mark.long)], ids=["half", "all"])
+@pytest.mark.long
 def test_help_and_version_are_no_mistakes(tmp_path: Path, asked: list[tuple[str, str, str]]) -> None:
     starts = [
         Start(f"{way} {flag}", tmp_path / str(i), WAYS[way](tmp_path, command, [flag]))
@@ -444,6 +447,7 @@ def test_a_pid_file_that_names_the_process_itself_is_no_other_server(tmp_path: P
 
 
 @pytest.mark.parametrize("before", [["-n"], []], ids=["-n", "daemon"])
+@pytest.mark.long
 def test_files_that_twistd_cannot_write_are_one_line(tmp_path: Path, before: Words) -> None:
     words = [tool("twistd"), *before, "--pidfile", "none/lb.pid", "lb", *B, "-p", "0"]
     (run,) = finished([Start("twistd", tmp_path, words)])

@@ -253,6 +253,7 @@ def test_levels_and_who_stands_by_are_shown_where_there_are_several(own_town, pa
     expect(row(page, "b3").locator("th small")).to_contain_text("backup")
 
 
+@pytest.mark.long
 def test_it_is_taken_back_and_weighed_there_too(own_town, page):
     live(page, own_town)
     give_token(page)
@@ -299,6 +300,7 @@ def test_a_wish_is_never_shown_as_a_fact(own_town, page):
     page.unroute_all()
 
 
+@pytest.mark.long
 def test_the_last_usable_backend_needs_the_name_of_its_pool(own_town, page):
     live(page, own_town)
     give_token(page)
@@ -421,6 +423,7 @@ def test_the_charts_say_who_answered_and_how_long_it_took(own_town, page):
     expect(page.locator("#listeners tbody td").last).to_have_text(re.compile("[1-9]"))
 
 
+@pytest.mark.long
 def test_a_failed_request_is_explained_with_the_waterfall_of_its_phases_with_and_without_a_script(
     new_town, page, browser
 ):
@@ -662,6 +665,7 @@ def test_without_news_the_page_says_so_and_lets_nobody_act(own_town, page):
     expect(page.get_by_role("button", name="Drain… app/b2")).to_be_enabled()
 
 
+@pytest.mark.long
 def test_everything_is_done_with_the_keyboard(own_town, page):
     live(page, own_town)
     give_token(page)

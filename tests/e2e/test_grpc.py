@@ -87,7 +87,7 @@ class World:
         config.write_text(
             f'[listeners.web]\naddress = "127.0.0.1:{port}"\nprotocols = ["h2"]\n[[routes]]\npool = "app"\n[pools.app]\n'
             f'backends = ["127.0.0.1:{self.backend}"]\nprotocol = "h2"\n'
-            f'health_check = {{ kind = "grpc", interval_s = 0.1, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
+            f'health_check = {{ kind = "grpc", interval_s = 0.1, timeout_s = 20, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
         )
         self.balancer = staged.twistd("lb", "lb", "--config", str(config))
         self.balancer.wait_for("on web")
@@ -129,6 +129,7 @@ def test_ten_megabytes_both_ways(world):
     assert world.channel.unary_unary("/s/Unary")(LONG, timeout=60) == LONG
 
 
+@pytest.mark.long
 def test_an_error_and_a_method_that_nobody_has(world):
     with pytest.raises(grpc.RpcError) as failed:
         world.channel.unary_unary("/s/Fail")(b"not so", timeout=TIMEOUT_S)

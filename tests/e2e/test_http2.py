@@ -178,6 +178,7 @@ def test_h2load_loses_nothing(house, way, path):
 
 @needs("h2load")
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.long
 def test_reloads_lose_nothing(house, way):
     words = ["h2load", "-n", "20000", "-c", "8", "-m", "20", house.url(way)]
     with subprocess.Popen(words, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as load:
@@ -237,6 +238,7 @@ def test_httpx_is_served(house):
 
 
 @needs(CHROMIUM)
+@pytest.mark.long
 def test_chromium_shows_the_page_over_it(house, tmp_path):
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--no-first-run"]
     done = run(*words, "--ignore-certificate-errors", "--dump-dom", house.url(SECURED, "/?chromium"))

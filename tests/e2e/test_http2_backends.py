@@ -72,7 +72,7 @@ def balancer(world: Stage, port: int, more: str) -> str:
     config = world.folder / "lb.toml"
     config.write_text(
         f'[listeners.web]\naddress = "127.0.0.1:{own}"\nprotocols = ["h2", "http/1.1"]\n[[routes]]\npool = "app"\n'
-        f'[pools.app]\nbackends = ["127.0.0.1:{port}"]\n{more}\n[pools.app.health_check]\npath = "/small"\ninterval_s = 0.1\n'
+        f'[pools.app]\nbackends = ["127.0.0.1:{port}"]\n{more}\n[pools.app.health_check]\npath = "/small"\ninterval_s = 0.1\ntimeout_s = 20\n'
     )
     running = world.twistd("lb", "lb", "--config", str(config))
     running.wait_for("on web")

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from some import some
 
 SCRIPT = Path(__file__).parent.parent.parent / "run_parallel_clients.sh"
 
@@ -110,24 +111,27 @@ def test_silence_ends_at_the_timeout() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [
-        ("-c", "0"),
-        ("-c", "501"),
-        ("-n", "0"),
-        ("-n", "1000001"),
-        ("-n", "many"),
-        ("-t", "0"),
-        ("-t", "nan"),
-        ("-t", "301"),
-        ("-u", "localhost:8080"),
-        ("-u", "ftp://localhost/"),
-        ("-u", "http://:8080/"),
-        ("-u", "http://localhost:99999/"),
-        ("-u", "http://localhost/a b"),
-        ("stray",),
-        ("-u",),
-        ("--client", "3"),
-    ],
+    some(
+        4,
+        [
+            (("-c", "0"),),
+            (("-c", "501"),),
+            (("-n", "0"),),
+            (("-n", "1000001"),),
+            (("-n", "many"),),
+            (("-t", "0"),),
+            (("-t", "nan"),),
+            (("-t", "301"),),
+            (("-u", "localhost:8080"),),
+            (("-u", "ftp://localhost/"),),
+            (("-u", "http://:8080/"),),
+            (("-u", "http://localhost:99999/"),),
+            (("-u", "http://localhost/a b"),),
+            (("stray",),),
+            (("-u",),),
+            (("--client", "3"),),
+        ],
+    ),
 )
 def test_bad_input_is_one_line(words: tuple[str, ...]) -> None:
     done = run(*words)

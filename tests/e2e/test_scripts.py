@@ -8,6 +8,7 @@ import shutil
 import socket
 import socketserver
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,9 +32,12 @@ ENOUGH = 20
 
 
 @pytest.fixture
-def world(tmp_path) -> Iterator[Stage]:
-    with stage(tmp_path) as one:
-        yield one
+def world() -> Iterator[Stage]:
+    """In a folder that servers of other users may enter; each pytest that begins shuts those of all others to them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with stage(Path(folder)) as one:
+            yield one
 
 
 def checked(world: Stage, port: int, script: str, *more: str) -> Running:
@@ -163,9 +167,6 @@ class Postgres:
         self.world, self.port = world, free_port()
         # Of another user's, where root may not run it.
         self.user = "postgres" if os.getuid() == 0 else ""
-        for folder in (world.folder, *world.folder.parents[:3]):
-            if self.user and folder.owner() == "root" and folder != Path("/tmp"):
-                folder.chmod(0o755)
         self.folder = world.folder / "pg"
         self.folder.mkdir()
         if self.user:
@@ -277,21 +278,20 @@ class MariaDb:
     def __init__(self, world: Stage) -> None:
         self.port = free_port()
         self.user = "mysql" if os.getuid() == 0 else ""
-        for folder in (world.folder, *world.folder.parents[:3]):
-            if self.user and folder != Path("/tmp"):
-                folder.chmod(0o755)
-        self.folder = world.folder / "mysql"
-        self.folder.mkdir()
-        if self.user:
-            shutil.chown(self.folder, self.user)
-        where = [f"--datadir={self.folder}", "--no-defaults"]
-        command = [str(shutil.which("mariadb-install-db", path=PLACES)), where[1], where[0], "--skip-test-db"]
+        self.folder, passing = world.folder / "mysql", world.folder / "passing"
+        for folder in (self.folder, passing):
+            folder.mkdir()
+            if self.user:
+                shutil.chown(folder, self.user)
+        # One that starts takes away what others have in /tmp for the moment.
+        where = ["--no-defaults", f"--datadir={self.folder}", f"--tmpdir={passing}"]
+        command = [str(shutil.which("mariadb-install-db", path=PLACES)), *where, "--skip-test-db"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **as_user(self.user))
         assert done.returncode == 0, done.stdout + done.stderr
         sock = self.folder / "mysql.sock"
         users = ["'check'@'127.0.0.1'", "'locked'@'127.0.0.1' IDENTIFIED BY 'x'", "'ops'@'localhost'"]
         (self.folder / "init.sql").write_text("".join(f"CREATE USER {user};\n" for user in users))
-        words = ["mariadbd", where[1], where[0], f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={sock}"]
+        words = ["mariadbd", *where, f"--port={self.port}", "--bind-address=127.0.0.1", f"--socket={sock}"]
         words += ["--log-warnings=9", "--skip-name-resolve", f"--init-file={self.folder}/init.sql"]
         self.server = Server(world, words, port=self.port, user=self.user)
         self._client = [

@@ -99,6 +99,7 @@ def test_a_second_signal_ends_a_patient_stop(busy, second):
     client.close()
 
 
+@pytest.mark.long
 def test_others_do_not_end_a_stop(busy):
     client = busy.ask(1.5)
     busy.balancer.signal(TERM)
@@ -114,17 +115,17 @@ class OnTerminal(Running):
 
     def __init__(self, folder, words):
         self.log_file = folder / "terminal.log"
-        self._out = self.log_file.open("ab")
         self.master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            [BIN / "twistd", "--nodaemon", "--pidfile=", *words],
-            cwd=folder,
-            stdin=slave,
-            stdout=self._out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-        )
+        with self.log_file.open("ab") as out:
+            self.process = subprocess.Popen(
+                [BIN / "twistd", "--nodaemon", "--pidfile=", *words],
+                cwd=folder,
+                stdin=slave,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            )
         os.close(slave)
 
 

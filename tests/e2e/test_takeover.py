@@ -163,6 +163,7 @@ def test_a_new_one_takes_over_when_its_checks_have_said_something_and_not_before
     assert old.wait() == 0
 
 
+@pytest.mark.long
 def test_one_that_dies_before_it_takes_over_changes_nothing(preparing):
     instances, old, new, _ = preparing
     new.signal(KILL)
@@ -172,6 +173,7 @@ def test_one_that_dies_before_it_takes_over_changes_nothing(preparing):
     assert instances.path.exists()
 
 
+@pytest.mark.long
 def test_one_that_is_stopped_before_it_takes_over_changes_nothing(preparing):
     instances, old, new, _ = preparing
     new.signal(TERM)
@@ -181,6 +183,7 @@ def test_one_that_is_stopped_before_it_takes_over_changes_nothing(preparing):
     assert "Traceback" not in new.log
 
 
+@pytest.mark.long
 def test_a_third_one_is_refused(preparing):
     instances, _, _, _ = preparing
     third = instances.start()
@@ -190,6 +193,7 @@ def test_a_third_one_is_refused(preparing):
     )
 
 
+@pytest.mark.long
 def test_one_whose_predecessor_dies_meanwhile_serves_all_the_same(world):
     instances = Succession(world, "-c", "30")
     old = instances.start()
@@ -215,6 +219,7 @@ def tunnel_through(port: int, server: socket.socket) -> tuple[socket.socket, soc
     return client, backend
 
 
+@pytest.mark.long
 def test_a_tunnel_outlives_its_instance(world):
     """What QUIT gives it, a takeover does too."""
     instances = Succession(world, "-c", "0")
@@ -282,6 +287,7 @@ def two(world: Stage, name: str, ports: list[int], backends: list[int], paths: l
     return world.twistd(name, "-y", str(file))
 
 
+@pytest.mark.long
 def test_two_balancers_of_one_process_hand_over_both_and_neither_is_cut_short(world):
     ports = [free_port(), free_port()]
     _, sibling = world.backend()
@@ -325,6 +331,7 @@ def test_a_path_that_two_balancers_of_one_process_have_is_one_line(world):
     assert not (world.folder / "one").exists()
 
 
+@pytest.mark.long
 def test_a_path_that_cannot_be_is_one_line(world):
     plain = world.folder / "plain"
     plain.write_text("mine\n")
@@ -349,6 +356,7 @@ os.execv(sys.executable, [sys.executable, "-m", "twisted_lb", "lb", *sys.argv[2:
 """
 
 
+@pytest.mark.long
 def test_it_serves_on_the_socket_of_a_service_manager_and_tells_it(world, tmp_path):
     _, backend = world.backend()
     port = free_port()

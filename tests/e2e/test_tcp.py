@@ -87,6 +87,7 @@ def test_connections_of_redis_cli_go_to_both_servers_in_turn(redis):
 
 @needs_redis
 @pytest.mark.parametrize("pipelined", ["1", "16"])
+@pytest.mark.long
 def test_redis_benchmark_is_served_and_every_connection_of_it_is_counted(redis, pipelined):
     words = ["-p", str(redis.port), "-n", "4000", "-c", "20", "-P", pipelined, "-t", "set,get", "-q"]
     done = subprocess.run(["redis-benchmark", *words], capture_output=True, text=True, check=True, env=ENVIRON)
@@ -104,6 +105,7 @@ def test_redis_benchmark_is_served_and_every_connection_of_it_is_counted(redis, 
 
 
 @needs_redis
+@pytest.mark.long
 def test_a_server_that_is_killed_costs_no_client_anything_and_the_checks_take_it_out(redis):
     gone, stays = redis.ports
     redis.servers[0].send_signal(signal.SIGKILL)
@@ -204,6 +206,7 @@ def psql(dsn: str, query: str) -> subprocess.CompletedProcess:
 
 @needs_postgres
 @needs("openssl")
+@pytest.mark.long
 def test_psql_gets_all_its_rows_in_the_clear_and_in_its_own_tls(postgres):
     carrier, dsn = postgres
     rows = "SELECT i, md5(i::text) FROM generate_series(1, 50000) AS i"
@@ -248,6 +251,7 @@ class Mailbox:
                 return
 
 
+@pytest.mark.long
 def test_a_server_that_speaks_first_gets_mail(world):
     box, port = Mailbox(), free_port()
     with contextlib.closing(Echo(box.serve)) as server:
@@ -296,6 +300,7 @@ def shown(port: int, name: str) -> str:
 
 
 @needs("openssl", "curl")
+@pytest.mark.long
 def test_names_are_passed_on_ended_and_served_on_one_port(world, certificates):
     port, through = free_port(), free_port()
     two = certificates["two.example.com"]

@@ -98,6 +98,7 @@ def carry(line: Line, up_mib: int, down_mib: int) -> None:
     assert (last["http.request.body.size"], last["http.response.body.size"]) == (up_mib * MIB, down_mib * MIB)
 
 
+@pytest.mark.long
 def test_64_mib_go_both_ways_at_once_byte_by_byte(line):
     carry(line, 64, 64)
 
@@ -239,6 +240,7 @@ def test_a_listener_may_speak_http_from_a_reload_on_and_tcp_again(line, world):
 # What is told of them.
 
 
+@pytest.mark.long
 def test_the_log_the_metrics_and_lbctl_say_the_same(line):
     carrier = line.carrier
     running = [line.session() for _ in range(3)]

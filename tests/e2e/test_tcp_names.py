@@ -292,6 +292,7 @@ def answered(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.long
 def test_without_the_right_certificate_nobody_is_let_in_by_any_name_or_session(town, version):
     right, none, wrong = (town.context(one, version) for one in (town.client, "", town.stranger))
     for context in (right, none, wrong):

@@ -20,6 +20,7 @@ from authority import ECDSA, RSA, Authority, chain_of, key_of, parsed
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from ports import free_port
 from processes import PATIENCE_S, Running, Stage, listening, stage, until
+from some import some
 
 from twisted_lb.sibling.behaviour import pattern
 
@@ -141,7 +142,7 @@ def test_curl_is_served(house, version, more):
 
 
 @needs("curl")
-@pytest.mark.parametrize("http", ["1.1", "2"])
+@pytest.mark.parametrize("http", some(1, ["2", "1.1"]))
 def test_curl_gets_large_answers_and_heads_and_keeps_its_connection(house, http):
     big = house.url(f"/?size={20 * MIB}")
     word = f"--http{http}"
@@ -156,6 +157,7 @@ def test_curl_gets_large_answers_and_heads_and_keeps_its_connection(house, http)
 
 
 @needs("curl")
+@pytest.mark.long
 def test_curl_uploads(house, tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"".join(pattern(0, 8 * MIB)))
@@ -329,6 +331,7 @@ GOOD = {
 }
 
 
+@pytest.mark.long
 def test_of_all_ciphers_of_tls_1_2_those_of_the_preset_are_agreed_on_alone(house):
     """ECDSA and RSA side by side: each client gets what it can use."""
     agreed = set()

@@ -201,7 +201,7 @@ def test_checks_go_by_certificates_and_a_reload_of_the_authority_brings_backends
     nginx.start()
     believed = world.folder / "believed.pem"
     believed.write_bytes(Authority(tmp_path_factory.mktemp("another"), "another").pem)
-    checks = 'interval_s = 0.2\npath = "/"'
+    checks = 'interval_s = 0.2\ntimeout_s = 20\npath = "/"'
     tls = f'ca = "{believed}"\nserver_name = "a.test"'
     running, port, _ = balance(world, server, tls=tls, checks=checks, pool="queue = { no_backend_s = 0 }")
     running.wait_for(r"is down: TLS: CERTIFICATE_VERIFY_FAILED: ")
@@ -234,7 +234,7 @@ def test_nginx_is_told_by_a_proxy_header_who_asks(world, nginx, authority, versi
     server = nginx.server("a", more="proxy_protocol")
     nginx.start()
     tls = f'ca = "{authority.path}"\nserver_name = "a.test"'
-    checks = 'interval_s = 0.2\npath = "/"'
+    checks = 'interval_s = 0.2\ntimeout_s = 20\npath = "/"'
     running, port, _ = balance(world, server, tls=tls, pool=f'send_proxy = "{version}"', checks=checks)
     for _ in range(3):
         status, body = ask(port)
@@ -254,7 +254,7 @@ def test_haproxy_is_told_by_a_proxy_header_who_asks(world, version):
         f" http-request return status 200 content-type text/plain lf-string {says}\n"
     )
     start(world, [HAPROXY, "-db", "-f", file], theirs)
-    checks = "interval_s = 0.2\n"
+    checks = "interval_s = 0.2\ntimeout_s = 20\n"
     running, port, _ = balance(world, theirs, tls=None, pool=f'send_proxy = "{version}"', checks=checks)
     assert ask(port) == (200, f"127.0.0.1 {port}")
     assert " is down" not in running.log

@@ -10,8 +10,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -505,17 +506,23 @@ MUTATIONS = (
 )
 
 
-def named(tree: ast.Module, where: str) -> Iterator[ast.stmt]:
-    """The classes, functions and assignments of that qualified name, those under an `if` or `try` included."""
-    pending: list[tuple[str, ast.AST]] = [("", tree)]
+@cache
+def definitions(source: str) -> dict[str, list[ast.stmt]]:
+    """The classes, functions and assignments by their qualified names, those under an `if` or `try` included."""
+    found: dict[str, list[ast.stmt]] = {}
+    pending: list[tuple[str, ast.AST]] = [("", ast.parse(source))]
     while pending:
         prefix, parent = pending.pop()
         for node in ast.iter_child_nodes(parent):
+            if isinstance(node, ast.expr):
+                continue
             names = _names(node)
-            if isinstance(node, ast.stmt) and where in [prefix + name for name in names]:
-                yield node
+            if isinstance(node, ast.stmt):
+                for name in names:
+                    found.setdefault(prefix + name, []).append(node)
             below = f"{prefix}{names[0]}." if isinstance(node, ast.ClassDef | ast.FunctionDef) else prefix
             pending.append((below, node))
+    return found
 
 
 def _names(node: ast.AST) -> list[str]:
@@ -529,12 +536,12 @@ def _names(node: ast.AST) -> list[str]:
 
 def changed(sources: Mapping[Path, str], change: Change) -> tuple[Path, str]:
     """Which of the files it is that has the definition, and that file, broken; LookupError when there is not just one."""
-    last = change.where.rpartition(".")[2]
+    parts = change.where.split(".")
     found = [
         (path, node)
         for path, source in sources.items()
-        if last in source  # parsing takes a hundred times as long
-        for node in named(ast.parse(source), change.where)
+        if all(part in source for part in parts)  # parsing takes a hundred times as long
+        for node in definitions(source).get(change.where, ())
     ]
     if len(found) != 1:
         files = ", ".join(sorted(path.name for path, _ in found))

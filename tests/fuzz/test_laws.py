@@ -29,9 +29,9 @@ SPOOFED = (
 
 
 @pytest.mark.parametrize("first", SPOOFED)
-@pytest.mark.parametrize("second", SPOOFED)
-def test_the_laws_hold_for_whoever_tells_who_it_is(first, second):
-    one(b"\0\0\0POST / HTTP/1.1\r\nHost: a\r\n" + first + b"\r\n" + second + b"\r\n\r\nabc")
+def test_the_laws_hold_for_whoever_tells_who_it_is(first):
+    for second in SPOOFED:
+        one(b"\0\0\0POST / HTTP/1.1\r\nHost: a\r\n" + first + b"\r\n" + second + b"\r\n\r\nabc")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from doubled import Doubled
+from some import some
 
 from twisted_lb.self_check import broken
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, ScriptedClient, Wait, response
@@ -151,7 +152,7 @@ class Story:
         return heard, ends
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", some(15, range(SEEDS)))
 def test_it_is_the_same_story_with_a_mirror_and_without(seed):
     plain, mirrored = Story(seed, mirrored=False), Story(seed, mirrored=True)
     assert mirrored.told() == plain.told()

@@ -9,6 +9,7 @@ from random import Random
 
 import pytest
 from arriving import GET, Gateway
+from some import some
 from tls_peers import authority
 from world import TlsPeer
 
@@ -263,7 +264,7 @@ def live(seed: int) -> tuple[int, int]:
     return done, answers
 
 
-@pytest.mark.parametrize("first", range(0, SEEDS, TOGETHER))
+@pytest.mark.parametrize("first", some(5, range(0, SEEDS, TOGETHER)))
 def test_whatever_clients_do_nothing_is_left_and_complete_answers_are_whole(first):
     lives = [live(seed) for seed in range(first, first + TOGETHER)]
     assert sum(done for done, _ in lives) > 0

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from some import some
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.hedging import Hedged
@@ -36,13 +37,16 @@ def deviation_s(share, density):
     return math.sqrt(share * (1 - share) / COUNTED) / density
 
 
+@pytest.mark.long
 def test_without_hedging_one_in_a_hundred_takes_46_05_ms():
     run, _ = ran()
     assert run.p99 == pytest.approx(MEAN_S * math.log(100), abs=4 * deviation_s(0.01, 0.01 / MEAN_S))
 
 
 @pytest.mark.parametrize(
-    "hedge", [{"delay_s": P95_S}, {"percentile": 95.0}], ids=["at the 95th percentile", "at what is measured for it"]
+    "hedge",
+    some(1, [{"delay_s": P95_S}, {"percentile": 95.0}]),
+    ids=["at the 95th percentile", "at what is measured for it"],
 )
 def test_with_hedging_38_ms_for_one_more_of_twenty(hedge):
     """Beyond t > d both are late: exp(-t) exp(-(t - d)) in means, which is 0.01 at (d + ln 100) / 2 = 3.80 where d = ln 20. The density
@@ -84,7 +88,7 @@ def test_one_slow_server_of_four_is_not_waited_for():
     assert seen["on"].p99 < 0.65 * seen["off"].p99
 
 
-@pytest.mark.parametrize("budget_percent", [5, 20])
+@pytest.mark.parametrize("budget_percent", some(1, [5, 20]))
 def test_under_overload_the_budget_bounds_what_hedging_adds(budget_percent):
     """All are slow, each request is late: without a bound there would be twice as many."""
     run, hedges = ran(
@@ -102,6 +106,7 @@ def test_under_overload_the_budget_bounds_what_hedging_adds(budget_percent):
     assert run.attempts / (0.9 * 20_000) < 1.01 * (1 + share)
 
 
+@pytest.mark.long
 def test_where_places_are_bounded_nobody_waits_behind_a_hedge():
     """Full servers get none: who waits is served first."""
     run, hedges = ran(

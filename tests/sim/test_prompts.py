@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 
 import pytest
+from some import some
 
 from twisted_lb.config.policies import PolicyTable
 from twisted_lb.sim.prompts import Engine, PromptFarm, Prompts
@@ -52,6 +53,7 @@ def test_the_first_ones_are_asked_for_more_often_where_that_is_said():
     assert counts[0] / 5000 == pytest.approx(0.48, abs=0.036)
 
 
+@pytest.mark.long
 def test_with_nothing_to_cache_an_engine_alone_is_a_queue_as_any_other():
     """One engine, one place: M/G/1. The mean wait by Pollaczek and Khinchine, with the prefill fixed and the decode exponential."""
     prompts = Prompts(hot=0.0)
@@ -70,7 +72,7 @@ def test_the_same_seed_brings_the_same_requests_and_the_same_run():
     assert ran("prefix", MIXED, 1.2, seed=2).first_s != one.first_s
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", some(1, [1, 2, 3]))
 def test_mixed_prompts_are_cached_and_served_sooner_by_prefix_than_by_load_or_key(seed):
     runs = {name: ran(name, MIXED, 1.2, seed) for name in ("prefix", "least", "p2c", "ring", "maglev")}
     prefix = runs.pop("prefix")
@@ -79,7 +81,7 @@ def test_mixed_prompts_are_cached_and_served_sooner_by_prefix_than_by_load_or_ke
     assert all(prefix.mean_first_s < one.mean_first_s for one in runs.values())
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", some(1, [1, 2, 3]))
 def test_hot_prompts_are_spread_nearly_as_by_load_alone(seed):
     prefix, least = ran("prefix", HOT, 1.6, seed), ran("least", HOT, 1.6, seed)
     assert prefix.hotspot < 1.15
@@ -93,7 +95,7 @@ def test_one_prompt_alone_is_asked_of_all_engines():
     assert prefix.cached > 0.9
 
 
-@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("factor", some(1, [0.5, 1.0, 2.0]))
 def test_cold_prompts_are_served_as_by_load_alone(factor):
     prefix = ran(PolicyTable("prefix", "requests", load_factor=factor), COLD, 0.9)
     assert prefix.first_s == ran("least", COLD, 0.9).first_s

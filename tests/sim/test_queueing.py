@@ -7,6 +7,7 @@ The short runs are what the default suite can afford; the long ones have the tol
 """
 
 import pytest
+from some import some
 
 from twisted_lb.sim import theory
 from twisted_lb.sim.farm import Farm
@@ -75,7 +76,7 @@ def test_a_policy_is_as_fast_as_theory_says_within_what_is_promised(farm, mean, 
 
 
 @pytest.mark.parametrize("policy", ["least", "p2c", "latency", "prequal"])
-@pytest.mark.parametrize("size", [10, 100])
+@pytest.mark.parametrize("size", some(1, [10, 100]))
 def test_who_looks_at_load_is_between_one_queue_and_chance(policy, size):
     """At 0.9, where chance has 10 and one queue 1.67 or 1.00; `prequal`, the slowest of these, has 3.3."""
     farm = Farm(policy, size, 0.9, 20_000, Exponential(0.02))
@@ -188,7 +189,7 @@ def test_old_news_is_worse_for_those_who_believe_all_of_it():
     assert believed > 1.7 * doubted > 4.0
 
 
-@pytest.mark.parametrize(("choose", "fresh"), [("scan", "least"), ("two", "p2c")])
+@pytest.mark.parametrize(("choose", "fresh"), some(1, [("scan", "least"), ("two", "p2c")]))
 def test_late_reports_of_load_herd_nobody_since_own_counts_are_fresh(choose, fresh):
     """The same board, five services old, as reports of load (`reported`): as good as with counts of this moment. That many are idle
     when they report must not draw all requests to them.

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from some import some
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.sim.laws import Exponential, Poisson
@@ -67,7 +68,7 @@ def test_with_the_budget_it_is_over_soon():
     assert math.isclose(attempts[0], 1.0, abs_tol=0.05)
 
 
-@pytest.mark.parametrize("backoff_s", [0.05, 0.5])
+@pytest.mark.parametrize("backoff_s", some(1, [0.05, 0.5]))
 def test_waits_alone_are_no_budget(backoff_s):
     """They move the storm by their length, and it lasts."""
     answered, _ = storm(budget_percent=100, budget_per_s=100_000, backoff_s=backoff_s)

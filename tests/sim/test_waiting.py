@@ -4,6 +4,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from some import some
 
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.ask import Ask
@@ -70,6 +71,7 @@ def test_without_lanes_the_modest_wait_as_long_as_the_greedy():
     assert max(modest) > 1000
 
 
+@pytest.mark.long
 def test_interactive_requests_wait_as_if_there_were_no_batch_but_for_what_is_under_way():
     """Non-preemptive priorities (Cobham 1954), a server that is always busy, as batch alone would have it: who is urgent waits
     R / (1 - load), with R = 0.5 of a fixed service that is under way, load 0.3: 0.714. Of 3,000 such waits, sd about 0.8 and
@@ -98,7 +100,7 @@ def of_a_queue(seed: int, policy: str) -> Run:
     return World(config, arrivals, law, seed=seed, server=lambda name: Workers(name, 2)).run(1_500)
 
 
-@pytest.mark.parametrize("policy", ["rr", "least"])
+@pytest.mark.parametrize("policy", some(1, ["rr", "least"]))
 def test_one_queue_before_all_is_m_m_c_whatever_the_policy_is(policy):
     """Nobody waits while anybody is free: M/M/8 at 0.8, a latency of 1.29 services. Within 1.5 times an interval of 95 %, t
     with 7: 99.2 %.
@@ -120,7 +122,7 @@ def goodput(law: Law, patience_s: float, *, told: bool) -> float:
 
 
 @pytest.mark.parametrize("patience_s", [2.0, 5.0])
-@pytest.mark.parametrize("law", LAWS, ids=repr)
+@pytest.mark.parametrize("law", some(1, LAWS), ids=repr)
 def test_where_too_many_come_deadlines_keep_what_is_done_worth_something(law, patience_s):
     """Without, all wait longer than anybody has patience for, soon after it has begun. With, hardly anything is sent in vain."""
     assert goodput(law, patience_s, told=False) < 0.1

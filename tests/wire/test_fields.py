@@ -3,8 +3,9 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.wire import fields as fields_module
 from twisted_lb.wire.fields import Fields, Memory, parse_fields, tokens
@@ -116,7 +117,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=1500)
+@examples(1500)
 @given(LINES, EDITS)
 def test_the_fast_pass_and_the_plain_one_agree(lines, edits):
     block = b"\r\n".join(lines)
@@ -126,11 +127,11 @@ def test_the_fast_pass_and_the_plain_one_agree(lines, edits):
     assert fast(block) == plainly(block)
 
 
-@pytest.mark.parametrize("byte", range(256))
 @pytest.mark.parametrize("place", [b"%c: b", b"a%c: b", b"a:%cb", b"a: b%c", b"a: b%cc", b"a: b\r%c", b"a: b%c\nc: d"])
-def test_every_byte_in_every_place(place, byte):
-    block = b"Host: a\r\n" + place % byte + b"\r\nz: z"
-    assert fast(block) == plainly(block)
+def test_every_byte_in_every_place(place):
+    for byte in range(256):
+        block = b"Host: a\r\n" + place % byte + b"\r\nz: z"
+        assert fast(block) == plainly(block), byte
 
 
 @pytest.mark.parametrize("name", [b"X_Forwarded_For", b"x-forwarded_PROTO", b"Content_Length", b"TRANSFER_encoding"])

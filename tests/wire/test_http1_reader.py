@@ -5,8 +5,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from some import examples
 
 from twisted_lb.wire.chunked import chunk
 from twisted_lb.wire.grammar import BLANK_LINE, CHUNKED, CRLF, BadMessage, Limits
@@ -195,19 +196,19 @@ def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
     return [data[start:end] for start, end in pairwise(edges) if start < end]
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(STREAMS, CUTS)
 def test_requests_are_what_they_are_wherever_they_are_cut(stream, places):
     assert read(cut(stream, places)) == plainly(stream)
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(STREAMS)
 def test_and_byte_by_byte(stream):
     assert read(bytes([byte]) for byte in stream) == plainly(stream)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(STREAMS, CUTS)
 def test_limits_are_the_same_wherever_it_is_cut(stream, places):
     assert read(cut(stream, places), SMALL) == read([stream], SMALL)
@@ -215,14 +216,14 @@ def test_limits_are_the_same_wherever_it_is_cut(stream, places):
     assert (read([stream], SMALL)[0], read([stream], SMALL)[1] == REFUSED) == (said, end == REFUSED)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(STREAMS, CUTS, st.integers(0, 2000))
 def test_a_stream_that_breaks_off_has_said_what_was_complete(stream, places, end):
     stream = stream[: end % len(stream)]
     assert read(cut(stream, places)) == plainly(stream)
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(STREAMS, CUTS, st.integers(0, 2000), st.sampled_from([b"\r", b"\n", b" ", b"\0", b":", b"x", b"\r\n\r\n", b"0"]))
 def test_a_broken_stream_is_broken_at_the_same_request_wherever_it_is_cut(stream, places, where, what):
     where %= len(stream)
@@ -230,7 +231,7 @@ def test_a_broken_stream_is_broken_at_the_same_request_wherever_it_is_cut(stream
     assert read(cut(stream, places)) == read([stream])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(STREAMS, min_size=2, max_size=4))
 def test_what_other_connections_have_sent_changes_nothing(streams):
     shared = SharedFields()

@@ -69,10 +69,10 @@ def test_bytes_by_chance_are_a_code_where_they_are_one_to_another_implementation
         assert huffman_decode(data) == expected
 
 
-@pytest.mark.parametrize("symbol", range(256))
-def test_every_symbol_has_its_code(symbol):
-    text = bytes((symbol,)) * 3
-    assert huffman_decode(huffman_encode(text)) == text
+def test_every_symbol_has_its_code():
+    for symbol in range(256):
+        text = bytes((symbol,)) * 3
+        assert huffman_decode(huffman_encode(text)) == text
 
 
 @pytest.mark.parametrize(
