@@ -51,7 +51,7 @@ class Reload:
         self,
         source: Source,
         prepare: Callable[[LoadBalancerConfig, Files], Deferred[Callable[[], None]]],
-        apply: Callable[[LoadBalancerConfig, Files], PlanDiff],
+        apply: "Callable[[LoadBalancerConfig, Files], PlanDiff | Deferred[PlanDiff]]",
         doubts: Callable[[LoadBalancerConfig, Source], Iterable[Problem]],
         reactor: Any,
         files: Callable[[], Files] = Files,
@@ -136,7 +136,8 @@ class Reload:
         try:
             prepared = yield self._prepare(config, files)
             try:
-                return self._apply(config, files)
+                diff = yield self._apply(config, files)
+                return diff
             finally:
                 prepared()
         except ConfigError as error:

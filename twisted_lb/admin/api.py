@@ -166,8 +166,12 @@ class Api:
             return self._changed(pool, backend, changed)
         out = admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
         return self._when_out(pool, backend, call.wait_s if out else None, sent=out).addCallback(
-            lambda over: {**self._changed(pool, backend, changed), **over}
+            self._refreshed, lambda over: {**self._changed(pool, backend, changed), **over}
         )
+
+    def _refreshed(self, over: Answer, answer: Callable[[Answer], Answer]) -> Deferred[Answer]:
+        """An answer that is made of what is counted now, after a wait."""
+        return self._operator.refresh().addCallback(lambda _: answer(over))
 
     def _changed(self, pool: str, backend: str, changed: Changed) -> Answer:
         views = [
@@ -200,7 +204,7 @@ class Api:
                 **over,
             }
 
-        return self._when_out(pool, backend, call.wait_s, sent=True, removed=True).addCallback(removed)
+        return self._when_out(pool, backend, call.wait_s, sent=True, removed=True).addCallback(self._refreshed, removed)
 
     def reset_one(self, call: Call) -> Answer:
         """Drop the runtime changes of a backend."""

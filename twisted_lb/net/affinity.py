@@ -109,14 +109,17 @@ class Affinity:
 class Bonds:
     """What binds the requests of one pool, at work: it reads what they bring, and answers what is to be told.
 
-    `own_secret` seals where none is configured: what it has sealed is nothing to the next process.
+    `own_secret` seals where none is configured: what it has sealed is nothing to the next process; it is the `secret` that processes
+    share which balance together, if they do.
     """
 
     __slots__ = ("_homes", "_ids", "_pool", "_seals", "affinity", "own_secret")
 
-    def __init__(self, affinity: Affinity, pool: Pool, before: "Bonds | None" = None) -> None:
+    def __init__(self, affinity: Affinity, pool: Pool, before: "Bonds | None" = None, secret: bytes = b"") -> None:
         self.affinity: Final = affinity
-        self.own_secret: Final[bytes] = chance.token_bytes(_SECRET_BYTES) if before is None else before.own_secret
+        self.own_secret: Final[bytes] = (
+            secret or chance.token_bytes(_SECRET_BYTES) if before is None else before.own_secret
+        )
         self._pool: Final = pool
         self._seals: Final = Seals(affinity.secrets or (self.own_secret,), pool.name)
         self._ids: dict[Backend, list[bytes]] = {}

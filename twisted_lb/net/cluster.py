@@ -122,7 +122,7 @@ class Cluster(Keeper):
             chance=runtime.stream(f"ejection {name}"),
             jitter=runtime.stream(f"backoff {name}"),
         )
-        self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool)
+        self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool, secret=runtime.share.secret)
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own
         self._hear: Final = hear
@@ -329,7 +329,7 @@ class Cluster(Keeper):
         self.queueing = queue
         if settings != self.pool.settings:
             self.pool.configure(settings, self.clock.read())
-        self.bonds = None if affinity is None else Bonds(affinity, self.pool, self.bonds)
+        self.bonds = None if affinity is None else Bonds(affinity, self.pool, self.bonds, self.runtime.share.secret)
         if backends is not None:
             self.update(backends)
         elif (rules.resolve, rules.family) != self._endpoints.by:

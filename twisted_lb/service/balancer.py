@@ -136,7 +136,7 @@ class LoadBalancerService(MultiService):
         self._reload: Final = (
             None
             if source is None
-            else Reload(source, self._prepare, self._reloaded, self._doubts, reactor, self._files.anew)
+            else Reload(source, self._prepare, self._settled, self._doubts, reactor, self._files.anew)
         )
         self._watch: Watch | None = None
         self._state: StateFile | None = None
@@ -532,6 +532,11 @@ class LoadBalancerService(MultiService):
         resolving = self._resolving = Resolving(self._plane.runtime, names_in(plan))
         yield resolving.done
         return resolving.close
+
+    def _settled(self, config: LoadBalancerConfig, files: Files) -> "PlanDiff | Deferred[PlanDiff]":
+        """Go by another configuration, and say what that did when all processes do."""
+        diff = self._reloaded(config, files)
+        return diff if self._crew is None else self._crew.settle().addCallback(lambda _: diff)
 
     def _reloaded(self, config: LoadBalancerConfig, files: Files) -> PlanDiff:
         diff = self._change_to(config, files)

@@ -72,6 +72,8 @@ _KILL_S: Final = 5.0
 _START_S: Final = 60.0
 # How often workers report, in seconds, beside when somebody asks.
 _REPORT_S: Final = 1.0
+# So long it is waited for all workers to go by another generation, in seconds.
+_SETTLE_S: Final = 10.0
 # An answer is waited for so long.
 _ANSWER_S: Final = 1.0
 
@@ -118,7 +120,7 @@ class Link(Quiet):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It has ended, or is about to."""
         super().connectionLost(reason)
-        self._life.linked = False
+        self._life.unlinked()
 
 
 class Life(ProcessProtocol):
@@ -132,6 +134,7 @@ class Life(ProcessProtocol):
         self.link: Final = Link(self)
         self.pid: int = 0
         self.linked = True
+        self._ended: Failure | None = None
         self.imported = False
         self.version: int = 0  # that it goes by
         self.leaving = False
@@ -156,7 +159,18 @@ class Life(ProcessProtocol):
         """It has ended."""
         if self.patience is not None and self.patience.active():
             self.patience.cancel()
-        self.crew.ended(self, reason)
+        self._ended = reason
+        self._end()
+
+    def unlinked(self) -> None:
+        """Nothing comes from it any more."""
+        self.linked = False
+        self._end()
+
+    def _end(self) -> None:
+        # Both: what it has said last is still to be read when its process has ended.
+        if self._ended is not None and not self.linked:
+            self.crew.ended(self, self._ended)
 
     def errReceived(self, data: bytes) -> None:
         """What it writes where there is no log: of Python itself, say."""
@@ -203,6 +217,7 @@ class Crew:
         self._starting: Life | None = None
         self._timers: Final[dict[int, IDelayedCall]] = {}  # of restarts, by slot
         self._scheduled = False
+        self._unsettled: Final[dict[Deferred[None], IDelayedCall]] = {}
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
@@ -366,6 +381,7 @@ class Crew:
             return
         first = life.version == 0
         life.version = version
+        self._look_settled()
         if first:
             if life.patience is not None:
                 life.patience.cancel()
@@ -378,6 +394,7 @@ class Crew:
     def ended(self, life: Life, reason: Failure) -> None:
         """A worker has ended."""
         self.lives.remove(life)
+        self._look_settled()
         life.close_blobs(self._version)
         self.table.leave(life.row)
         if self._of(life.slot) is None:
@@ -664,6 +681,27 @@ class Crew:
     def settled(self) -> bool:
         """Whether all that serve go by what holds now."""
         return not self._scheduled and all(life.version == self._version for life in self.lives if life.serving)
+
+    def settle(self) -> "Deferred[None]":
+        """Fires when all go by what holds now, or have had time enough."""
+        if self.settled:
+            return succeed(None)
+        done: Deferred[None] = Deferred()
+        self._unsettled[done] = self._reactor.callLater(_SETTLE_S, self._give_up, done)
+        return done
+
+    def _give_up(self, done: "Deferred[None]") -> None:
+        _log.warn("some workers do not go by what holds now after {s:g} s", s=_SETTLE_S)
+        del self._unsettled[done]
+        done.callback(None)
+
+    def _look_settled(self) -> None:
+        if self._unsettled and self.settled:
+            waiting = dict(self._unsettled)
+            self._unsettled.clear()
+            for done, timer in waiting.items():
+                timer.cancel()
+                done.callback(None)
 
     @property
     def ready(self) -> bool:

@@ -107,6 +107,7 @@ class Worker(Quiet):
         self._answered: int = 0
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
+        self._over = False
         self._linked = True
         self._looking: Final = LoopingCall(self._look)
         self._levelling: Final = Levelling(self._table, start.slot, self._count_clients, self._take_in, reactor)
@@ -122,9 +123,12 @@ class Worker(Quiet):
         super().connectionLost(reason)
         self._linked = False
         self._say()
-        if self._leaving or self._plane is None:
+        if self._over:
+            self._stop()
+        elif self._plane is None:
             self._end()
-        else:
+        elif not self._leaving:
+            _log.warn("the parent is gone: going on for {s:g} s", s=ORPHAN_S)
             self._reactor.callLater(ORPHAN_S, self._leave_alone)
 
     def _leave_alone(self) -> None:
@@ -343,7 +347,8 @@ class Worker(Quiet):
             self._lines.append(line[:2000])
 
     def _complain(self, line: str) -> None:
-        sys.stderr.write(f"worker {self._start.slot}: {line}\n")
+        if not self._over:
+            sys.stderr.write(f"worker {self._start.slot}: {line}\n")
 
     def _say(self) -> None:
         lines, self._lines = self._lines, []
@@ -400,11 +405,17 @@ class Worker(Quiet):
             release(self._runtime, self._reactor)
             self._log_file.close()
         self._table.leave(self._start.row)
+        self._spans.close().addBoth(lambda _: self._part())
+
+    def _part(self) -> None:
+        """Everything is over: say what is still to be said, and stop when that has gone."""
+        self._over = True
         if self._linked:
             self._say()
             assert self.transport is not None
             self.transport.loseConnection()
-        self._spans.close().addBoth(lambda _: self._stop())
+        else:
+            self._stop()
 
     def _stop(self) -> None:
         with contextlib.suppress(ReactorNotRunning):
