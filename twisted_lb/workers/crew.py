@@ -396,7 +396,7 @@ class Crew:
         self.lives.remove(life)
         self._look_settled()
         life.close_blobs(self._version)
-        self.table.leave(life.row)
+        self.table.leave(life.row, self._next_column)
         if self._of(life.slot) is None:
             self.table.slots[life.slot][OPEN] = self.table.slots[life.slot][SERVES] = 0
         self.reports.end(life)

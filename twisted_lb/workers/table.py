@@ -58,9 +58,9 @@ class Table:
         self.slots: Final = rows[:slots]
         self.lives: Final = rows[slots:]
 
-    def leave(self, life: int) -> None:
-        """Nothing of this life is in flight any more."""
-        self.lives[life][:] = _NOTHING
+    def leave(self, life: int, columns: int) -> None:
+        """Nothing of this life is in flight any more, in the first so many columns."""
+        self.lives[life][:columns] = _NOTHING[:columns]
 
     def load(self, column: int) -> int:
         """What all have in flight in a column."""

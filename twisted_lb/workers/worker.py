@@ -404,7 +404,6 @@ class Worker(Quiet):
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
-        self._table.leave(self._start.row)
         self._spans.close().addBoth(lambda _: self._part())
 
     def _part(self) -> None:
