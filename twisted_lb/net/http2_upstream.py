@@ -584,6 +584,9 @@ class Http2Connection(FrameReceiver, Receiver):
         call.number = number
         call.window = self._initial_window
         calls[number] = call
+        requester = call.requester
+        if requester is not None:
+            requester.streamed(number)
         self.send_block(number, self._encoder.encode(method, head), ended=ended)
         if self._next > STREAM_MOST:
             self.leave()
