@@ -129,6 +129,53 @@ def test_ten_megabytes_both_ways(world):
     assert world.channel.unary_unary("/s/Unary")(LONG, timeout=60) == LONG
 
 
+MESSAGES, MESSAGE = 50, bytes(range(256)) * 8192  # of 2 MiB each, 100 MiB in all
+
+
+def streamed(world: World) -> None:
+    """All messages at once, each answered as it comes."""
+    count = 0
+    for answer in world.channel.stream_stream("/s/Both")(iter([MESSAGE] * MESSAGES), timeout=600):
+        assert answer == MESSAGE[::-1]
+        count += 1
+    assert count == MESSAGES
+
+
+def streamed_slowly(world: World) -> None:
+    """The same where the client takes an answer only when it has nothing else to do: what it does not take piles up where it may."""
+    begun = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        for number in range(MESSAGES):
+            if number == MESSAGES // 2:
+                begun.set()
+            yield MESSAGE
+
+    answers = world.channel.stream_stream("/s/Both")(messages(), timeout=600)
+    first = next(answers)
+    begun.wait(3)  # with windows that are shut it never comes so far
+    assert [first, *answers] == [MESSAGE[::-1]] * MESSAGES
+
+
+def at_once(world: World) -> None:
+    """As one message, which none but the two ends hold."""
+    whole = MESSAGE * MESSAGES
+    assert world.channel.unary_unary("/s/Unary")(whole, timeout=600) == whole
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", [streamed, streamed_slowly, at_once])
+def test_a_hundred_megabytes_each_way_are_not_held_here(world, how):
+    world.channel.unary_unary("/s/Unary")(LONG, timeout=60)  # what is made once is there
+    balancer = world.balancer
+    balancer.forget_most_memory()
+    before = balancer.most_memory_kib()
+    how(world)
+    # A window each way, what one receive brings, and what the allocator keeps: a third of what goes one way would show.
+    assert balancer.most_memory_kib() - before < 32 << 10
+    assert "Traceback" not in balancer.log
+
+
 def test_an_error_and_a_method_that_nobody_has(world):
     with pytest.raises(grpc.RpcError) as failed:
         world.channel.unary_unary("/s/Fail")(b"not so", timeout=TIMEOUT_S)
