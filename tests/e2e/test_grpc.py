@@ -76,7 +76,9 @@ class Health(grpc.GenericRpcHandler):
 class World:
     """A server, a balancer in front of it, and a client's channel."""
 
-    def __init__(self, staged: Stage, prepare: Callable[[Any], object] = lambda _: None) -> None:
+    def __init__(
+        self, staged: Stage, prepare: Callable[[Any], object] = lambda _: None, interval_s: float = 0.1
+    ) -> None:
         self.service, self.health = Service(), Health()
         self.server = grpc.server(futures.ThreadPoolExecutor(16), handlers=(self.service, self.health), options=ROOM)
         prepare(self.server)
@@ -87,7 +89,7 @@ class World:
         config.write_text(
             f'[listeners.web]\naddress = "127.0.0.1:{port}"\nprotocols = ["h2"]\n[[routes]]\npool = "app"\n[pools.app]\n'
             f'backends = ["127.0.0.1:{self.backend}"]\nprotocol = "h2"\n'
-            f'health_check = {{ kind = "grpc", interval_s = 0.1, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
+            f'health_check = {{ kind = "grpc", interval_s = {interval_s}, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
         )
         self.balancer = staged.twistd("lb", "lb", "--config", str(config))
         self.balancer.wait_for("on web")
@@ -104,6 +106,15 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     with stage(tmp_path) as staged:
         one = World(staged)
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[World]:
+    """A world whose checks wait: a server of Python that copies a long message answers nobody meanwhile."""
+    with stage(tmp_path) as staged:
+        one = World(staged, interval_s=60)
         yield one
         one.close()
 
@@ -165,7 +176,8 @@ def at_once(world: World) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", [streamed, streamed_slowly, at_once])
-def test_a_hundred_megabytes_each_way_are_not_held_here(world, how):
+def test_a_hundred_megabytes_each_way_are_not_held_here(patient, how):
+    world = patient
     world.channel.unary_unary("/s/Unary")(LONG, timeout=60)  # what is made once is there
     balancer = world.balancer
     balancer.forget_most_memory()
