@@ -73,8 +73,10 @@ def ended(connection: socket.socket, stream: int) -> bytes:
         for kind, flags, where, payload in frames.feed(got):
             if kind == SETTINGS and not flags & ACK:
                 connection.sendall(frame(SETTINGS, ACK, 0))
-            elif kind == GOAWAY or (kind == RST_STREAM and where == stream):
-                raise RuntimeError(f"a request was ended by {payload!r}")
+            elif kind == GOAWAY:
+                raise RuntimeError(f"a request met a GOAWAY of code {int.from_bytes(payload[4:8], 'big')}")
+            elif kind == RST_STREAM and where == stream:
+                raise RuntimeError(f"a request was reset with code {int.from_bytes(payload, 'big')}")
             elif where == stream:
                 body += payload if kind == DATA else b""
                 if flags & END_STREAM and kind in (DATA, HEADERS):

@@ -17,6 +17,7 @@ NEWEST = results.newest()
 LOGGED = results.newest("logging")
 STREAMED = results.newest("streaming")
 HELD = results.newest("memory")
+OURS_AND_PEERS = ("ours, compiled", "ours, pure", "HAProxy", "NGINX")
 
 
 def test_the_page_is_what_was_measured():
@@ -88,6 +89,16 @@ def test_idle_connections_of_http2_were_measured_of_those_that_speak_it():
     found = HELD["measurements"]["memory"]["contenders"]
     can = {name for name, one in CONTENDERS.items() if one.http2}
     assert {name for name, told in found.items() if told.get("http2_idle_bytes")} == can
+
+
+def test_what_an_idle_connection_of_http2_takes_stands_where_its_bounds_do():
+    told = page.memory(HELD)
+    taken = {
+        name: re.search(rf"^\| {name} \|(?:[^|]+\|){{2}} ([\d,]+) \|", told, re.MULTILINE)[1] for name in OURS_AND_PEERS
+    }
+    ours, pure, haproxy, nginx = taken.values()
+    said = f"takes {ours} bytes of memory, {pure} in the pure build; with HAProxy {haproxy}, with NGINX {nginx} ("
+    assert said in (page.ROOT / "docs" / "http2.md").read_text()
 
 
 def test_a_run_without_defaults_says_nothing_of_them():
