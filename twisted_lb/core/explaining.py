@@ -179,7 +179,8 @@ def _before(made: Sequence[Attempt], index: int) -> Attempt | None:
     """The attempt after which, or beside which, there was this one: the one that ended last before it began."""
     attempt = made[index]
     if attempt.hedge:
-        return next(one for one in reversed(made[:index]) if one.ended_at > attempt.began)
+        # The one beside it may have ended in the moment in which it began, and was answered.
+        return next(one for one in reversed(made[:index]) if one.ended_at >= attempt.began)
     ended = [one for one in made[:index] if one.ended_at <= attempt.began]
     return max(ended, key=lambda one: one.ended_at, default=made[index - 1] if index else None)
 
