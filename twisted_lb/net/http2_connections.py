@@ -312,6 +312,7 @@ class Http2Connections(CallKeeper):
     def opened(self, connection: Http2Connection, place: _Place, took_s: float, greetings: Greetings | None) -> None:
         """A connection is up, so long after it was dialled."""
         self._open[connection] = None
+        connection.backend.totals.shared_connections += 1
         place.connections.append(connection)
         if not self.keeper.counts(connection.backend, connection.peer_name(), took_s, greetings):
             connection.leave()

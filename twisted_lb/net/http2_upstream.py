@@ -581,6 +581,7 @@ class Http2Connection(FrameReceiver, Receiver):
             self._pinged_at = NEVER
             self.keeper.deadlines.arm(self._deadline, self._heard_at + SILENCE_S)
         self.requests += 1
+        self.backend.totals.calls += 1
         call.number = number
         call.window = self._initial_window
         calls[number] = call
