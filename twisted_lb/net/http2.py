@@ -80,6 +80,8 @@ _CONNECTION_WINDOW_BYTES: Final = 1048576
 _FLUSH_BYTES: Final = 65536
 _JOINED_BYTES: Final = 16384
 _PIECES_MOST: Final = 1000
+# A head that is too long costs as much as it had us read, and no more than this: twice it may be an accident, and is told so.
+_EXCESS_MOST: Final = 200
 # Streams that we have reset, and of which frames may still be on their way.
 _RESET_KNOWN: Final = 256
 # Fairness: so many requests are taken of one client at a time; then others have their turn.
@@ -284,6 +286,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         # Always decoded: the table must stay that of the client.
         entries = self._decoder.decode(block, limits.head_bytes, limits.fields)
         excess = self._decoder.excess
+        if excess:
+            self._glitch(min(self._decoder.excess_cost, _EXCESS_MOST), "heads that are too long")
         if stream <= self._last:
             self._trailers_received(stream, entries, excess, ended=ended)
             return

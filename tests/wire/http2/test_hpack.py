@@ -199,6 +199,28 @@ def test_a_list_that_is_too_long_is_read_to_its_end_and_not_kept():
     assert decoded(decoder, b"\xbe") == [(b"n", b"v")]
 
 
+@pytest.mark.parametrize(
+    ("field", "times", "cost"),
+    [
+        (b"\x40\x01n\x01v", 3, 1),  # 3 times 34 bytes
+        (b"\x40\x01n\x01v", 1000, 1 + 2 + 15),
+        (b"\x40\x01n\x7f\xa1\x1e" + b"v" * 4000, 100, 1 + 24 + 1),  # 4,033 bytes each
+    ],
+)
+def test_what_is_too_much_costs_what_it_was_decoded_to(field, times, cost):
+    decoder = HpackDecoder()
+    decoder.decode(field + b"\xbe" * (times - 1), 100, 128)
+    assert (decoder.excess, decoder.excess_cost) == ("header list too long", cost)
+    decoder.decode(b"\xbe" * 2, MUCH, 128)
+    assert decoder.excess == ""
+
+
+def test_of_fields_alone_each_64_cost_one():
+    decoder = HpackDecoder()
+    decoder.decode(b"\x40\x01n\x01v" + b"\xbe" * 639, MUCH, 128)
+    assert (decoder.excess, decoder.excess_cost) == ("too many fields", 1 + 1 + 10)
+
+
 def test_more_fields_than_there_may_be_are_not_kept_crumbs_of_cookies_included():
     decoder = HpackDecoder()
     entries = decoder.decode(b"\x60\x01c" + b"\xbe" * 200, MUCH, 128)
