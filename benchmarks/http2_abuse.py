@@ -203,7 +203,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument(
-        "--save", metavar="NAME", help="keep it in benchmarks/results/NAME.json, and renew docs/http2.md"
+        "--save",
+        metavar="NAME",
+        help="keep it in benchmarks/results/NAME.json, with what is there of other attacks, and renew docs/http2.md",
     )
     parser.add_argument("--render", action="store_true", help="only renew docs/http2.md")
     wanted = parser.parse_args()
@@ -219,17 +221,21 @@ def measure(wanted: argparse.Namespace) -> None:
     contenders = [CONTENDERS[name] for name in wanted.contenders.split(",")]
     versions = {one.name: one.found() for one in contenders}
     measured: dict[str, dict[str, list[dict[str, object]]]] = {}
+    file = results.FOLDER / f"{wanted.save}.json"
+    if wanted.save and file.exists():
+        measured = json.loads(file.read_text())["measurements"][KEY]["attacks"]
     with tempfile.TemporaryDirectory(prefix="attacked-") as folder, contextlib.ExitStack() as stack:
         Path(folder).chmod(0o755)
         backends = Backends(Path(folder), 2)
         stack.callback(backends.stop)
         for attack in (ATTACKS[name] for name in wanted.attacks.split(",")):
             print(attack.title, flush=True)
+            measured[attack.name] = {}
             for number in range(wanted.rounds):
                 at = number % len(contenders)  # another one begins each round
                 for one in (*contenders[at:], *contenders[:at]):
                     told = met(attack, one, backends, FIRST_PORT + contenders.index(one), wanted.seconds)
-                    measured.setdefault(attack.name, {}).setdefault(one.name, []).append(told)
+                    measured[attack.name].setdefault(one.name, []).append(told)
                     print(said(one.name, told), flush=True)
             if wanted.save:
                 results.save(wanted.save, versions, {KEY: {"seconds": wanted.seconds, "attacks": measured}})
