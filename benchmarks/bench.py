@@ -75,7 +75,7 @@ def parser() -> argparse.ArgumentParser:
 def render() -> None:
     """The newest stored run as page, plots and the README's table."""
     run = results.newest()
-    page.write(run, results.newest("logging"), results.newest("streaming"))
+    page.write(run, results.newest("logging"), results.newest("streaming"), results.newest("memory"))
     try:
         from yardstick import plots
     except ImportError:

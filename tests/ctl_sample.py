@@ -89,6 +89,7 @@ def backend(line: str) -> dict[str, Any]:
         "p99_ms": p99,
         "reuse": reuse,
         "checks": [{"at": NOW - 1, "passed": passed, "what": "200" if passed else "500", "ms": ms}],
+        "connections": {"http1": 4, "http2": 0, "calls": 0, "chose": ""},
         "sources": {"admin": "runtime" if drained else "default", "weight": "lb.toml:14", "backend": "lb.toml:14"},
     }
 

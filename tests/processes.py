@@ -104,8 +104,19 @@ class Running:
 
     def memory_kib(self) -> int:
         """Resident memory."""
+        return self._memory("VmRSS")
+
+    def most_memory_kib(self) -> int:
+        """The most that it was since `forget_most_memory`."""
+        return self._memory("VmHWM")
+
+    def forget_most_memory(self) -> None:
+        """The most is what it is now: proc(5)."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def _memory(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        return int(re.search(rf"{name}:\s+(\d+)", status)[1])
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)

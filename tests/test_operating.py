@@ -6,10 +6,11 @@ import json
 
 import pytest
 from authority import DAY, Authority, chain_of, key_of
-from operated import ALICE, DRAIN, MAINT, READY, SWITCHED, UPGRADE, Operated, at_once
+from http2_backend import Http2Backend
+from operated import ALICE, DRAIN, GET, MAINT, READY, SWITCHED, UPGRADE, Operated, at_once
 from twisted.python.failure import Failure
 
-from twisted_lb.admin.operator import Actor, Command, NotFound, Refused, Reloaded, ReportView, merged
+from twisted_lb.admin.operator import Actor, Command, ConnectionsView, NotFound, Refused, Reloaded, ReportView, merged
 from twisted_lb.admin.readiness import Verdict
 from twisted_lb.operating import Operating, clean
 from twisted_lb.plan_diff import diff_of
@@ -65,6 +66,28 @@ def test_a_backend_that_nobody_has_touched_is_what_the_file_says(three):
     assert one.sources == {"admin": "default", "weight": "default", "limit": "default", "backend": "default"}
     assert (one.rate, one.share, one.errors_60s) == (None, None, None)
     assert one.intended == 50.0
+
+
+def test_connections_to_backends_are_seen_by_what_is_spoken_on_them(operate):
+    none = {"health_check": {"interval_s": 0.0}}
+    both = operate(
+        pools={"app": {"backends": ["a:80"], "protocol": "h2", **none}, "old": {"backends": ["b:80"], **none}},
+        routes=[{"path_prefix": "/old", "pool": "old"}, {"pool": "app"}],
+    )
+    Http2Backend(both.network, "a:80", otherwise=lambda _: None)
+    both.backend("b:80", [NEVER_ANSWER, response()])
+    assert both.view("app/a:80").connections == both.view("old/b:80").connections == ConnectionsView()
+    old = GET.replace(b" / ", b" /old ")
+    for request in (GET, GET, GET, old, old):
+        both.ask(request)
+    assert [one.protocol for one in both.operating.snapshot().pools] == ["h2", "h1"]
+    assert both.view("app/a:80").connections == ConnectionsView(http2=1, calls=3)
+    assert both.view("old/b:80").connections == ConnectionsView(http1=2)
+
+
+def test_connections_of_several_processes_add_up_and_what_was_taken_is_said_once():
+    one, other = ConnectionsView(1, 2, 30, "h2"), ConnectionsView(4, 5, 60, "")
+    assert one.with_more(other) == other.with_more(one) == ConnectionsView(5, 7, 90, "h2")
 
 
 def test_the_whole_is_seen(operate):

@@ -6,6 +6,7 @@ import re
 from types import FunctionType, ModuleType
 
 import pytest
+from http2_house import Http2House
 from hypothesis import given
 from hypothesis import strategies as st
 from route_tables import MATCH, REQUESTS
@@ -85,6 +86,75 @@ def test_a_kept_connection_is_said_to_be_one(make):
     house.ask(get(request_id="two"), client)
     assert [house.plane.explain(name).attempts[0].reused for name in ("one", "two")] == [False, True]
     assert house.plane.explain("two").attempts[0].connect_s == 0.0
+
+
+def test_an_attempt_says_over_which_protocol_it_went(make):
+    house = make("a:80")
+    house.backend("a:80", [OK])
+    house.ask(get())
+    [attempt] = house.plane.explain("mine").attempts
+    assert (attempt.protocol, attempt.stream) == ("HTTP/1.1", None)
+
+
+def test_an_attempt_without_a_connection_went_over_none(make):
+    house = make("a:80")
+    house.ask(get())
+    [attempt] = house.plane.explain("mine").attempts
+    assert (attempt.outcome, attempt.protocol, attempt.stream) == ("REFUSED", "", None)
+
+
+@pytest.fixture
+def speaking():
+    """Makes balancers that speak HTTP/2 with their backends."""
+    made = []
+
+    def one(*names, **options):
+        made.append(Http2House(*names, **options))
+        return made[-1]
+
+    yield one
+    for house in made:
+        house.close()
+
+
+def test_an_attempt_over_http2_tells_its_stream_be_the_request_plain_or_slow(speaking):
+    house = speaking("a:80")
+    held = []
+    backend = house.http2("a:80", [lambda one: one.answer(), held.append, lambda one: one.answer()])
+    client = house.ask(get(request_id="one"))
+    slow = house.ask(get(request_id="two"))
+    house.ask(get(request_id="three"), client)
+    running = house.plane.explain("two").attempts[0]
+    assert (running.outcome, running.protocol, running.stream) == ("", "HTTP/2", 3)
+    house.wait(1.0)
+    held[0].answer()
+    house.wait(0.0)
+    told = [house.plane.explain(name).attempts[0] for name in ("one", "two", "three")]
+    assert [(one.outcome, one.protocol, one.stream, one.reused) for one in told] == [
+        ("OK", "HTTP/2", 1, False), ("OK", "HTTP/2", 3, True), ("OK", "HTTP/2", 5, True)
+    ]  # fmt: skip
+    assert len(backend.connections) == 1
+    assert slow.open
+    assert [explained_json(house.plane.explain(name))["attempts"][0]["stream"] for name in ("one", "three")] == [1, 5]
+
+
+def test_each_of_several_attempts_tells_its_own_stream(speaking):
+    house = speaking("a:80", "b:80")
+    house.http2("a:80", [lambda one: one.answer(), lambda one: one.give_up(7)])
+    house.http2("b:80")
+    client = house.ask(get(request_id="one"))
+    house.ask(get(request_id="two"), client)
+    house.ask(get(request_id="mine"), client)
+    told = house.plane.explain("mine").attempts
+    assert [(one.backend, one.outcome, one.stream) for one in told] == [("a:80", "UNPROCESSED", 3), ("b:80", "OK", 3)]
+
+
+def test_a_switch_that_is_not_offered_was_asked_of_nobody_who_speaks_http1(speaking):
+    house = speaking("a:80")
+    house.http2("a:80")
+    house.ask(get("/", "Connection: Upgrade", "Upgrade: websocket"))
+    [attempt] = house.plane.explain("mine").attempts
+    assert (attempt.outcome, attempt.protocol, attempt.stream) == ("NO_SWITCH", "HTTP/2", None)
 
 
 def test_the_times_of_a_request_are_told_part_by_part(make):

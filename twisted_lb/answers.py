@@ -140,6 +140,8 @@ def _attempt(one: ExplainedAttempt) -> Json:
         "most": one.most,
         "retried": one.retried,
         "reused": one.reused,
+        "protocol": one.protocol or None,
+        "stream": one.stream,
         "budget_left": one.budget_left,
         "queue_s": one.queue_s,
         "connect_s": one.connect_s,

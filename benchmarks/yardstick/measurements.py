@@ -98,8 +98,12 @@ def memory(run: Run) -> dict:
     some = [contender for contender in run.tuned if contender.name not in NOT_MEMORY]
     found = resources.memory(some, run.backends, min(run.rounds, CURVE_ROUNDS))
     for name, told in found.items():
-        idle, active = (statistics.median(told.get(key) or [float("nan")]) for key in ("idle_bytes", "active_bytes"))
-        print(f"  {name:26} {idle:10,.0f} bytes idle {active:10,.0f} active  {told.get('void', '')}", flush=True)
+        idle, active, http2 = (
+            statistics.median(told.get(key) or [float("nan")])
+            for key in ("idle_bytes", "active_bytes", "http2_idle_bytes")
+        )
+        said = f"{idle:10,.0f} bytes idle {active:10,.0f} active {http2:10,.0f} idle, HTTP/2"
+        print(f"  {name:26} {said}  {told.get('void', '')}", flush=True)
     return {"idle": resources.IDLE, "active": resources.ACTIVE, "contenders": found}
 
 

@@ -46,8 +46,8 @@ def digits(value: float | None, none: str = "-") -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
-def render(run: dict, logged: dict, streamed: dict) -> str:
-    """The page: a run, one in which access logs were measured, and one of streams."""
+def render(run: dict, logged: dict, streamed: dict, held: dict) -> str:
+    """The page: a run, one in which access logs were measured, one of streams, and one of the memory of connections."""
     measurements = run["measurements"]
     parts = [
         text("introduction"),
@@ -67,7 +67,7 @@ def render(run: dict, logged: dict, streamed: dict) -> str:
         *logging(logged),
         *streaming(streamed),
         *steady(measurements),
-        *resources(measurements),
+        *resources(measurements, held),
         text("method"),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -224,11 +224,10 @@ def steady(measurements: dict[str, dict]) -> Iterator[str]:
         yield "![Latency](benchmarks-latency.svg)"
 
 
-def resources(measurements: dict[str, dict]) -> Iterator[str]:
+def resources(measurements: dict[str, dict], held: dict) -> Iterator[str]:
     """Memory, flatness, start."""
     yield "## Resources"
-    if "memory" in measurements:
-        yield memory(measurements["memory"])
+    yield memory(held)
     for name, number in (("by-connections", "connections"), ("by-backends", "backends")):
         if name in measurements:
             yield f"### From few {number} to many"
@@ -240,19 +239,22 @@ def resources(measurements: dict[str, dict]) -> Iterator[str]:
         yield "### From the start of the program to its first answer\n\n" + table(["", "ms"], rows)
 
 
-def memory(measured: dict) -> str:
+def memory(run: dict) -> str:
     """Bytes for each connection, beyond what a bare listener takes."""
+    measured = run["measurements"]["memory"]
     bare = statistics.median(measured["contenders"][BARE]["idle_bytes"])
     rows = []
     for name, told in measured["contenders"].items():
         if name != BARE:
-            idle, active = (
-                statistics.median(told[key]) if told[key] else None for key in ("idle_bytes", "active_bytes")
+            idle, active, http2 = (
+                statistics.median(told[key]) if told.get(key) else None
+                for key in ("idle_bytes", "active_bytes", "http2_idle_bytes")
             )
-            cell = digits(idle - bare) if idle is not None else "-"
-            rows.append([title(name), cell, digits(active), one_line(told.get("void", "-"))])
-    heading = ["bytes", f"each of {measured['idle']:,} idle", f"each of {measured['active']:,} active", ""]
-    return f"### Memory of a connection\n\n{text('memory')}\n\n{table(heading, rows)}"
+            less = [digits(each - bare) if each is not None else "-" for each in (idle, http2)]
+            rows.append([title(name), less[0], digits(active), less[1], one_line(told.get("void", "-"))])
+    many = f"each of {measured['idle']:,} idle"
+    heading = ["bytes", many, f"each of {measured['active']:,} active", f"{many}, HTTP/2", ""]
+    return f"### Memory of a connection\n\n{text('memory')}\n\n{machine(run)}\n\n{table(heading, rows)}"
 
 
 def curve(measured: dict, what: str) -> str:
@@ -289,7 +291,7 @@ def readme(run: dict, now: str) -> str:
     return f"{before}{BEGIN}\n{readme_part(run)}\n{END}{after}"
 
 
-def write(run: dict, logged: dict, streamed: dict) -> None:
+def write(run: dict, logged: dict, streamed: dict, held: dict) -> None:
     """The page and the README."""
-    PAGE.write_text(render(run, logged, streamed))
+    PAGE.write_text(render(run, logged, streamed, held))
     README.write_text(readme(run, README.read_text()))

@@ -5,12 +5,13 @@ import socket
 import time
 from collections.abc import Iterator
 
+from yardstick import http2
 from yardstick.contenders import Contender, Relay
 from yardstick.loads import Running
 from yardstick.machine import PATIENCE_S
 from yardstick.place import Backends, Place
 from yardstick.rounds import started_one
-from yardstick.scenarios import SCENARIOS, SLOW
+from yardstick.scenarios import OVER_HTTP2, SCENARIOS, SLOW
 from yardstick.talk import fault, listening, until
 
 IDLE = 10_000
@@ -19,6 +20,7 @@ AT_ONCE = 100
 """So many ask at the same time: an answer that never ends takes its time to begin."""
 PORT = 18900
 SMALL = SCENARIOS["small-64"]
+SMALL_HTTP2 = OVER_HTTP2["h2-small"]
 BARE = "bare listener"
 
 
@@ -31,27 +33,30 @@ class Bare(Relay):
 
 
 def memory(contenders: list[Contender], backends: Backends, rounds: int) -> dict[str, dict[str, object]]:
-    """Bytes for an idle and for an active connection, by contender, round by round; or why not."""
+    """Bytes for an idle connection, for an active one, and for an idle one of HTTP/2, by contender, round by round; or why not."""
     found: dict[str, dict[str, object]] = {BARE: {"idle_bytes": [bare_idle(backends) for _ in range(rounds)]}}
     for _ in range(rounds):
         for contender in contenders:
-            so_far = found.setdefault(contender.name, {"idle_bytes": [], "active_bytes": []})
+            so_far = found.setdefault(contender.name, {"idle_bytes": [], "active_bytes": [], "http2_idle_bytes": []})
             try:
                 so_far["idle_bytes"].append(of_connections(contender, backends, IDLE, "/"))
                 so_far["active_bytes"].append(of_connections(contender, backends, ACTIVE, SLOW.path))
+                if contender.http2:
+                    so_far["http2_idle_bytes"].append(of_connections(contender, backends, IDLE, "/", http2=True))
             except (OSError, RuntimeError) as error:
                 so_far["void"] = str(error)
     return found
 
 
-def of_connections(contender: Contender, backends: Backends, number: int, path: str) -> float:
+def of_connections(contender: Contender, backends: Backends, number: int, path: str, *, http2: bool = False) -> float:
     """Bytes for each of so many connections that have asked for that path once, and stay."""
-    with started_one(contender, backends, SMALL, PORT) as one:
-        with asked(one, 100, "/"):
+    ask = asked_in_http2 if http2 else asked
+    with started_one(contender, backends, SMALL_HTTP2 if http2 else SMALL, PORT) as one:
+        with ask(one, 100, "/"):
             pass  # what is made once is there
         time.sleep(0.5)
         before = one.process.memory()
-        with asked(one, number, path):
+        with ask(one, number, path):
             time.sleep(0.5)
             return (one.process.memory() - before) / number
 
@@ -87,6 +92,25 @@ def asked(one: Running, number: int, path: str) -> Iterator[None]:
                 connection.sendall(words)
             for connection in some:
                 read_begun(connection, b"hello\n" if path == "/" else b"\r\n\r\n")
+        yield
+
+
+@contextlib.contextmanager
+def asked_in_http2(one: Running, number: int, path: str) -> Iterator[None]:
+    """So many connections of HTTP/2, on each of which one request was answered."""
+    words = http2.begun() + http2.frame(
+        http2.HEADERS,
+        http2.END_HEADERS | http2.END_STREAM,
+        1,
+        http2.block(f"{one.address}:{one.port}".encode(), path.encode()),
+    )
+    with connected(one.address, one.port, number) as connections:
+        for at in range(0, number, AT_ONCE):
+            some = connections[at : at + AT_ONCE]
+            for connection in some:
+                connection.sendall(words)
+            for connection in some:
+                http2.ended(connection, 1)
         yield
 
 

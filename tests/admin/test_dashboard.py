@@ -10,7 +10,7 @@ from watched import EPOCH, Site, Watched, backend, pool
 
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
-from twisted_lb.admin.operator import CertificateView, ChangeView, FlawView, LevelView, Refused
+from twisted_lb.admin.operator import CertificateView, ChangeView, ConnectionsView, FlawView, LevelView, Refused
 from twisted_lb.admin.page_marks import milliseconds, number
 from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
@@ -131,6 +131,39 @@ def test_a_pool_that_nobody_checks_says_so_with_and_without_a_script(watched, si
     _, _, page = site.ask("/")
     assert " queued · no checks<" in page.decode()
     assert '"none" ? "no checks"' in (PAGE / "app.js").read_text()
+
+
+@pytest.mark.parametrize(
+    ("connections", "cell"),
+    [
+        (ConnectionsView(http1=7), ""),
+        (ConnectionsView(), ""),
+        (ConnectionsView(http2=2, calls=57), '<small title="57 calls on 2 connections of HTTP/2">HTTP/2: 2</small>'),
+        (
+            ConnectionsView(http1=1, http2=1, calls=1, chose="h2"),
+            '<small title="1 call on 1 connection of HTTP/2, 1 connection of HTTP/1.1, it took HTTP/2 (ALPN)">HTTP/2: 1</small>',
+        ),
+        (
+            ConnectionsView(http1=3, chose="h1"),
+            '<small title="3 connections of HTTP/1.1, it took HTTP/1.1 (ALPN)">HTTP/1.1: 3</small>',
+        ),
+        (ConnectionsView(chose="h2"), '<small title="it took HTTP/2 (ALPN)">HTTP/2</small>'),
+    ],
+)
+def test_connections_that_calls_share_stand_in_the_row_of_their_backend(watched, site, connections, cell):
+    watched.pools = [pool(backend("b1", in_flight=3, connections=connections), protocol="auto")]
+    page = site.ask("/")[2].decode()
+    assert f'data-l="In flight">3{cell}</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("protocol", "said"),
+    [("h1", ""), ("h2", " · HTTP/2 to backends"), ("auto", " · HTTP/2 to backends that take it")],
+)
+def test_a_pool_that_speaks_http2_says_so_with_and_without_a_script(watched, site, protocol, said):
+    watched.pools = [pool(backend("b1"), protocol=protocol)]
+    assert f">rr{said} · " in site.ask("/")[2].decode()
+    assert f'{protocol}: "{said}"' in (PAGE / "app.js").read_text()
 
 
 def test_what_a_name_holds_is_text(watched, site):

@@ -404,6 +404,8 @@ def test_calls_to_backends_and_how_those_of_grpc_end_are_told():
     assert value(lb, "grpc_calls_total", pool="default", code="unavailable") == 1
     assert value(lb, "upstream_http2_connections", pool="default", backend="a:80") == 1
     assert value(lb, "upstream_http2_calls", pool="default", backend="a:80") == 2
+    assert value(lb, "upstream_http2_connections_total", pool="default", backend="a:80") == 1
+    assert value(lb, "upstream_http2_calls_total", pool="default", backend="a:80") == 3
     assert len(backend.connections) == 1
     lb.close()
 
@@ -430,6 +432,7 @@ def test_each_family_is_declared_once_and_told_in_both_formats(house):
     of_levels = {"level_share", "level_usable"}  # of pools with several alone
     of_agents = {"agent_garbled"}  # of one that has said what is no word
     of_hedging = {"hedges", "hedge_delay_seconds"}  # of pools that hedge
+    # With `_total` and without it.
     of_http2 = {"upstream_http2_connections", "upstream_http2_calls"}  # of pools that speak it with backends
     of_grpc = {"grpc_calls"}  # of pools that had any
     optional = of_levels | of_agents | of_hedging | of_http2 | of_grpc

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from house import GET, House
+from http2_house import Http2House
 
 from twisted_lb.admin.page_requests import MOST_CANDIDATES, bad_and_slow, request_html
 from twisted_lb.answers import explained_json
@@ -20,6 +21,19 @@ BARS = re.compile(r'class="f-(\w+)" x="([0-9.]+)%" width="([0-9.]+)%"')
 @pytest.fixture
 def house(build):
     return build
+
+
+@pytest.fixture
+def make():
+    made = []
+
+    def one(*names, **options):
+        made.append(Http2House(*names, **options))
+        return made[-1]
+
+    yield one
+    for lb in made:
+        lb.close()
 
 
 def shown(lb: House) -> str:
@@ -45,6 +59,20 @@ def test_an_answer_is_its_phases_in_their_order(house):
     page = shown(lb)
     assert bars(page) == [[("first", 0.0, 75.0), ("rest", 75.0, 25.0)]]
     assert "1 default/a:80 ✓ OK 0 0 3.00 s 1.00 s at 0, for 4.00 s" in text_of(page)
+
+
+def test_an_attempt_over_http2_says_so_with_its_stream(make):
+    lb = make("a:80")
+    lb.http2("a:80")
+    lb.ask(NAMED)
+    assert "1 default/a:80 · over HTTP/2, stream 1 · chosen: " in text_of(shown(lb))
+
+
+def test_an_attempt_over_http1_does_not(house):
+    lb = house("a:80")
+    lb.backend("a:80")
+    lb.ask(NAMED)
+    assert "1 default/a:80 · chosen: " in text_of(shown(lb))
 
 
 def test_each_attempt_has_a_row_that_begins_where_the_one_before_has_ended(house):

@@ -16,10 +16,12 @@ RENEW = "scripts/bench --render"
 NEWEST = results.newest()
 LOGGED = results.newest("logging")
 STREAMED = results.newest("streaming")
+HELD = results.newest("memory")
+OURS_AND_PEERS = ("ours, compiled", "ours, pure", "HAProxy", "NGINX")
 
 
 def test_the_page_is_what_was_measured():
-    assert page.PAGE.read_text() == page.render(NEWEST, LOGGED, STREAMED), RENEW
+    assert page.PAGE.read_text() == page.render(NEWEST, LOGGED, STREAMED, HELD), RENEW
 
 
 def test_the_ratios_in_the_readme_are_what_was_measured():
@@ -49,7 +51,7 @@ def test_what_the_defaults_cost_has_a_table_of_its_own():
         "versions": versions,
         "measurements": {n: {**m, "reference": "haproxy"} for n, m in measurements.items()},
     }
-    told = page.render(run, LOGGED, STREAMED)
+    told = page.render(run, LOGGED, STREAMED, HELD)
     assert "| tuned over default | ours, compiled | HAProxy |" in told
     assert "| small, keep-alive, 64 connections | 0.80 (0.80 to 0.80) | 1.00 (1.00 to 1.00) |" in told
     assert "| small, keep-alive, 1 connection | void | 1.00 (1.00 to 1.00) |" in told
@@ -68,6 +70,35 @@ def test_what_a_line_costs_is_the_median_of_what_it_cost_in_each_round():
     assert "| NGINX | 20.0 | 22.0 | 2.00 | 10% |" in told
     assert "NGINX, with its log: 1 of 4 rounds void (ended)" in told
     assert "| NGINX | 1.0 |" in told
+
+
+def test_memory_is_what_a_connection_takes_beyond_a_bare_listener_and_only_of_who_can():
+    contenders = {
+        "bare listener": {"idle_bytes": [100.0]},
+        "nginx": {"idle_bytes": [600.0, 500.0, 700.0], "active_bytes": [9000.0], "http2_idle_bytes": [1700.0]},
+        "caddy": {"idle_bytes": [4100.0], "active_bytes": [], "http2_idle_bytes": [], "void": "ended"},
+    }
+    measured = {"idle": 10_000, "active": 1_000, "contenders": contenders}
+    told = page.memory({**NEWEST, "versions": {"nginx": "1.0"}, "measurements": {"memory": measured}})
+    assert "| bytes | each of 10,000 idle | each of 1,000 active | each of 10,000 idle, HTTP/2 |  |" in told
+    assert "| NGINX | 500 | 9,000 | 1,600 | - |" in told
+    assert "| Caddy | 4,000 | - | - | ended |" in told
+
+
+def test_idle_connections_of_http2_were_measured_of_those_that_speak_it():
+    found = HELD["measurements"]["memory"]["contenders"]
+    can = {name for name, one in CONTENDERS.items() if one.http2}
+    assert {name for name, told in found.items() if told.get("http2_idle_bytes")} == can
+
+
+def test_what_an_idle_connection_of_http2_takes_stands_where_its_bounds_do():
+    told = page.memory(HELD)
+    taken = {
+        name: re.search(rf"^\| {name} \|(?:[^|]+\|){{2}} ([\d,]+) \|", told, re.MULTILINE)[1] for name in OURS_AND_PEERS
+    }
+    ours, pure, haproxy, nginx = taken.values()
+    said = f"takes {ours} bytes of memory, {pure} in the pure build; with HAProxy {haproxy}, with NGINX {nginx} ("
+    assert said in (page.ROOT / "docs" / "http2.md").read_text()
 
 
 def test_a_run_without_defaults_says_nothing_of_them():

@@ -141,6 +141,14 @@ def test_explain_tells_each_attempt_and_who_else_there_was(lbctl, api):
     assert lbctl.out == EXPLAINED
 
 
+def test_an_attempt_over_http2_tells_its_stream_and_one_over_http1_nothing(lbctl, api):
+    first, second = RETRIED["attempts"]
+    first, second = first | {"protocol": "HTTP/1.1", "stream": None}, second | {"protocol": "HTTP/2", "stream": 5}
+    api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED | {"attempts": [first, second]}
+    lbctl("explain", "9f2c41d07be6a853")
+    assert lbctl.out == EXPLAINED.replace("rest 2.0 ms", "rest 2.0 ms   over HTTP/2, stream 5")
+
+
 def test_what_tls_has_agreed_on_is_told_once(lbctl, api):
     text = "TLSv1.3 (www.example.com), certificate CN=alice,O=Example"
     api.answers["GET /v1/explain/9f2c41d07be6a853"] = RETRIED | {"tls": {"text": text, "version": "TLSv1.3"}}

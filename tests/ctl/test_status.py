@@ -35,6 +35,16 @@ def test_status_is_one_screen(lbctl):
     assert lbctl.err == ""
 
 
+def test_what_is_spoken_with_backends_has_a_column_where_it_is_not_http1_alone(lbctl, api):
+    told = status()
+    told["pools"][1]["protocol"] = "auto"
+    api.answers["GET /v1/status"] = told
+    lbctl("status")
+    heading, *rows = [line.split() for line in lbctl.out.split("\nPOOL")[1].splitlines()]
+    assert heading[:2] == ["POLICY", "PROTOCOL"]
+    assert [row[:3] for row in rows[:3]] == [["app", "least", "h1"], ["api", "rr", "auto"], ["static", "rr", "h1"]]
+
+
 def test_a_pool_that_answers_nothing_is_said_first_and_ends_with_1(lbctl, api):
     told = status()
     told["verdict"] = {

@@ -76,7 +76,9 @@ class Health(grpc.GenericRpcHandler):
 class World:
     """A server, a balancer in front of it, and a client's channel."""
 
-    def __init__(self, staged: Stage, prepare: Callable[[Any], object] = lambda _: None) -> None:
+    def __init__(
+        self, staged: Stage, prepare: Callable[[Any], object] = lambda _: None, interval_s: float = 0.1
+    ) -> None:
         self.service, self.health = Service(), Health()
         self.server = grpc.server(futures.ThreadPoolExecutor(16), handlers=(self.service, self.health), options=ROOM)
         prepare(self.server)
@@ -87,7 +89,7 @@ class World:
         config.write_text(
             f'[listeners.web]\naddress = "127.0.0.1:{port}"\nprotocols = ["h2"]\n[[routes]]\npool = "app"\n[pools.app]\n'
             f'backends = ["127.0.0.1:{self.backend}"]\nprotocol = "h2"\n'
-            f'health_check = {{ kind = "grpc", interval_s = 0.1, timeout_s = 20, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
+            f'health_check = {{ kind = "grpc", interval_s = {interval_s}, timeout_s = 20, fall = 1, rise = 1 }}\nqueue = {{ no_backend_s = 0 }}\n'
         )
         self.balancer = staged.twistd("lb", "lb", "--config", str(config))
         self.balancer.wait_for("on web")
@@ -104,6 +106,15 @@ class World:
 def world(tmp_path: Path) -> Iterator[World]:
     with stage(tmp_path) as staged:
         one = World(staged)
+        yield one
+        one.close()
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[World]:
+    """A world whose checks wait: a server of Python that copies a long message answers nobody meanwhile."""
+    with stage(tmp_path) as staged:
+        one = World(staged, interval_s=60)
         yield one
         one.close()
 
@@ -127,6 +138,54 @@ def test_all_kinds_of_streams(world):
 
 def test_ten_megabytes_both_ways(world):
     assert world.channel.unary_unary("/s/Unary")(LONG, timeout=60) == LONG
+
+
+MESSAGES, MESSAGE = 50, bytes(range(256)) * 8192  # of 2 MiB each, 100 MiB in all
+
+
+def streamed(world: World) -> None:
+    """All messages at once, each answered as it comes."""
+    count = 0
+    for answer in world.channel.stream_stream("/s/Both")(iter([MESSAGE] * MESSAGES), timeout=600):
+        assert answer == MESSAGE[::-1]
+        count += 1
+    assert count == MESSAGES
+
+
+def streamed_slowly(world: World) -> None:
+    """The same where the client takes an answer only when it has nothing else to do: what it does not take piles up where it may."""
+    begun = threading.Event()
+
+    def messages() -> Iterator[bytes]:
+        for number in range(MESSAGES):
+            if number == MESSAGES // 2:
+                begun.set()
+            yield MESSAGE
+
+    answers = world.channel.stream_stream("/s/Both")(messages(), timeout=600)
+    first = next(answers)
+    begun.wait(3)  # with windows that are shut it never comes so far
+    assert [first, *answers] == [MESSAGE[::-1]] * MESSAGES
+
+
+def at_once(world: World) -> None:
+    """As one message, which none but the two ends hold."""
+    whole = MESSAGE * MESSAGES
+    assert world.channel.unary_unary("/s/Unary")(whole, timeout=600) == whole
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("how", [streamed, streamed_slowly, at_once])
+def test_a_hundred_megabytes_each_way_are_not_held_here(patient, how):
+    world = patient
+    world.channel.unary_unary("/s/Unary")(LONG, timeout=60)  # what is made once is there
+    balancer = world.balancer
+    balancer.forget_most_memory()
+    before = balancer.most_memory_kib()
+    how(world)
+    # A window each way, what one receive brings, and what the allocator keeps: a third of what goes one way would show.
+    assert balancer.most_memory_kib() - before < 32 << 10
+    assert "Traceback" not in balancer.log
 
 
 @pytest.mark.long

@@ -387,11 +387,59 @@ def test_a_header_list_is_bounded_in_bytes_however_short_it_is_on_the_wire():
     big = b"\x40\x05x-big\x7f\xa1\x1e" + b"b" * 4000
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block_of() + big))
     assert client.of(DATA, 1)
-    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, block_of() + b"\xbe" * 16_000))
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, block_of() + b"\xbe" * 64))
     assert client.of(HEADERS, 3)[0].find(b"431") >= 0
     assert len(town.requests) == 1
     client.send(request(5))
     assert client.of(DATA, 5), "the table is still the client's"
+
+
+BIG = b"\x40\x05x-big\x7f\xa1\x1e" + b"b" * 4000
+CRUMB = b"\x40\x06cookie\x03a=1"
+
+
+@pytest.mark.parametrize(("field", "times", "read"), [(BIG, 16_000, 74), (CRUMB, 16_000, 1149)])
+def test_of_a_bomb_no_more_is_read_than_nine_times_what_a_head_may_be(field, times, read, warnings):
+    """The table is the client's no more, so that is the end of its connection; what follows would be read for nothing."""
+    town = Http2Town()
+    client = town.raw()
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block_of() + field))
+    # What no decoder passes stands where nobody comes: an index of nothing.
+    client.send(
+        frame(HEADERS, END_HEADERS | END_STREAM, 3, block_of() + b"\xbe" * read + b"\x80" + b"\xbe" * (times - read))
+    )
+    assert client.goaway == (ENHANCE_YOUR_CALM, "a head that is far too long")
+    assert len(town.requests) == 1
+    assert warnings == ["HTTP/2 with 127.0.0.1 ends, listener default: ENHANCE_YOUR_CALM, a head that is far too long"]
+    assert over(town, client)
+
+
+@pytest.mark.parametrize(("field", "times", "most"), [(BIG, 70, 22), (CRUMB, 1_000, 23)])
+def test_who_sends_bombs_again_and_again_is_sent_away(field, times, most, warnings):
+    """Each one costs us what it is decoded to, and its client a few bytes: what it costs is counted."""
+    town = Http2Town()
+    client = town.raw()
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, block_of() + field))
+    for stream in range(3, 2 * ENOUGH, 2):
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, block_of() + b"\xbe" * times))
+        if client.goaway is not None:
+            break
+    assert client.goaway == (ENHANCE_YOUR_CALM, "heads that are too long")
+    answered = [one for one in client.heard if one[0] == HEADERS]
+    assert len(answered) == 1 + most
+    assert len(town.requests) == 1
+    assert warnings == ["HTTP/2 with 127.0.0.1 ends, listener default: ENHANCE_YOUR_CALM, heads that are too long"]
+    assert over(town, client)
+
+
+def test_who_has_a_cookie_that_is_too_long_hears_so_each_time():
+    town = Http2Town(listener={"limits": {"head_bytes": 4096}})
+    client = town.raw()
+    long = b"\x00\x06cookie\x7f\xa1\x1e" + b"c" * 4000
+    for stream in range(1, 201, 2):  # a page with a hundred images
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, stream, block_of() + long))
+    assert (client.goaway, client.resets()) == (None, {})
+    assert sum(b"431" in one[3] for one in client.heard if one[0] == HEADERS) == 100
 
 
 def test_a_header_list_is_bounded_in_fields_and_each_crumb_of_a_cookie_is_one():
@@ -404,7 +452,7 @@ def test_a_header_list_is_bounded_in_fields_and_each_crumb_of_a_cookie_is_one():
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 3, block_of() + b"\xbe" * 97))
     assert client.of(HEADERS, 3)[0].find(b"431") >= 0
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 5, block_of() + b"\xbe" * 16_000))
-    assert client.of(HEADERS, 5)[0].find(b"431") >= 0
+    assert client.goaway == (ENHANCE_YOUR_CALM, "a head that is far too long")
     assert len(town.requests) == 1
 
 

@@ -46,6 +46,21 @@ def test_a_hedge_is_a_call_and_the_loser_is_reset(build, asked):
     assert second.requests[0].body == (b"abc" if asked is PUT else b"")
 
 
+def test_a_hedge_and_the_attempt_beside_it_tell_the_stream_of_each(build):
+    house = build("a:80", "b:80", hedge={"delay_s": 0.05})
+    house.http2("a:80", [lambda request: request.answer(), never])
+    house.http2("b:80")
+    client = house.ask(GET)
+    house.ask(GET, client)
+    house.ask(GET, client)
+    house.wait(0.2)
+    told = house.plane.explained("recent", 1)[0]
+    assert [(one.backend, one.outcome, one.stream) for one in told.attempts] == [
+        ("a:80", "CANCELLED", 3),
+        ("b:80", "OK", 3),
+    ]
+
+
 def test_a_mirror_is_a_call_whose_answer_nobody_hears():
     shadow = {"backends": ["m:80"], "protocol": "h2", "health_check": {"interval_s": 0.0}}
     house = Http2House(mirror={"to": "shadow", "percent": 100}, shadow=shadow)

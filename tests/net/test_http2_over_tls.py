@@ -66,6 +66,36 @@ def test_who_chooses_http2_is_spoken_to_in_it_and_its_connection_is_shared(town,
     assert len(world.backend_connections) == 1
 
 
+@pytest.mark.parametrize(
+    ("offered", "wires"), [(("h2",), (0, 1, 2, "h2")), (("http/1.1",), (2, 0, 0, "h1")), ((), (2, 0, 0, "h1"))]
+)
+def test_what_a_backend_has_chosen_is_remembered_and_told(town, offered, wires):
+    town.chosen = offered
+    world = town.world(pool={"protocol": "auto"})
+    backend = world.pool.backends[A]
+    assert world.cluster.wires() == {}
+    for _ in range(2):
+        world.client().send(GET)
+    peer = at(world).up()
+    if "h2" in offered:
+        http2_server(peer)
+    else:
+        at(world, 1).up()
+    told = world.cluster.wires()[backend]
+    assert (told.http1, told.http2, told.calls, told.chose) == wires
+    world.cluster.close_all()
+    assert world.cluster.wires()[backend].chose == wires[3]
+
+
+@pytest.mark.parametrize("protocol", ["h1", "h2"])
+def test_who_has_no_choice_has_chosen_nothing(town, protocol):
+    town.chosen = ("h2", "http/1.1")
+    world = town.world(pool={"protocol": protocol})
+    world.client().send(GET)
+    at(world).up()
+    assert world.cluster.wires()[world.pool.backends[A]].chose == ""
+
+
 @pytest.mark.parametrize("chosen", [("http/1.1",), ()])
 def test_who_does_not_choose_it_is_refused_with_the_reason_where_nothing_else_is_spoken(town, chosen):
     town.chosen = chosen

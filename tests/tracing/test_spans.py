@@ -4,6 +4,7 @@ import re
 
 import pytest
 from house import GET, House
+from http2_house import Http2House
 
 from twisted_lb.core.trace import chosen
 from twisted_lb.testing import CLOSE, Wait, response
@@ -72,6 +73,15 @@ def test_a_sampled_request_has_a_server_span_and_a_client_span_that_is_the_backe
         took = int(span["endTimeUnixNano"]) - int(span["startTimeUnixNano"])
         assert took == pytest.approx(0.25e9, rel=0.01)
         assert int(span["startTimeUnixNano"]) / 1e9 == pytest.approx(WALL_TIME - 0.25, abs=0.01)
+
+
+def test_what_is_spoken_with_a_backend_is_told_of_its_span_alone():
+    lb = Http2House("a:80", more={"traces": {"endpoint": "http://collector:4318"}})
+    lb.http2("a:80")
+    lb.ask(get("01"))
+    lb.wait(1.0)
+    assert [attributes(one)["network.protocol.version"] for one in lb.balanced.spans] == ["1.1", "2"]
+    lb.close()
 
 
 def test_each_attempt_has_a_span_and_each_backend_hears_of_its_own(house):

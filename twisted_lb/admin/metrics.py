@@ -715,6 +715,14 @@ FAMILIES: Final = (
         "upstream_http2_calls", "gauge", _PB, "Calls that are under way on connections of HTTP/2", _shared(lambda one: float(one.calls)),
     ),
     Family(
+        "upstream_http2_connections_total", "counter", _PB, "Of the connections to backends that were made those of HTTP/2",
+        _shared(lambda one: float(one.shared_total)),
+    ),
+    Family(
+        "upstream_http2_calls_total", "counter", _PB, "Calls that were begun on connections of HTTP/2: attempts that needed no connection of their own",
+        _shared(lambda one: float(one.calls_total)),
+    ),
+    Family(
         "upstream_connections_total", "counter", _PB, "Connections to backends that were made",
         _backends(lambda one: float(one.connections_total)),
     ),

@@ -70,6 +70,24 @@ class ReportView:
 
 
 @dataclass(frozen=True)
+class ConnectionsView:
+    """The connections to a backend that are open, idle ones among them: `http1` of HTTP/1.1, `http2` of HTTP/2, and how many `calls` run on
+    those. `chose`: with `protocol = "auto"` what the backend took last (ALPN), `h1` or `h2`; empty where it was not asked yet, or has no choice.
+    """
+
+    http1: int = 0
+    http2: int = 0
+    calls: int = 0
+    chose: str = ""
+
+    def with_more(self, other: "ConnectionsView") -> "ConnectionsView":
+        """Those of another process too."""
+        return ConnectionsView(
+            self.http1 + other.http1, self.http2 + other.http2, self.calls + other.calls, self.chose or other.chose
+        )
+
+
+@dataclass(frozen=True)
 class BackendView:
     """A backend, as an operator sees it. `name` is `POOL/BACKEND`; `state` the gravest of what the operator wants, checks say
     and traffic says, with its `reason`, for `since_s` seconds. `rate` is in requests a second, `share` and `intended` in per
@@ -120,6 +138,7 @@ class BackendView:
     agent_state: str = ""
     limit_why: str = ""
     keeps_own_s: float = 0.0
+    connections: ConnectionsView = ConnectionsView()
 
     def with_more(self, other: "BackendView") -> "BackendView":
         """The same backend as another process sees it too."""
@@ -139,6 +158,7 @@ class BackendView:
             ejected=self.ejected or other.ejected,
             usable=self.usable and other.usable,
             available=self.available or other.available,
+            connections=self.connections.with_more(other.connections),
         )
 
 
@@ -158,7 +178,7 @@ class LevelView:
 @dataclass(frozen=True)
 class PoolView:
     """A pool: `check` in words, `queued` of at most `queue` requests, `usable` backends. `levels` where it has several; `panic` in
-    any.
+    any. `protocol` is what is spoken with its backends: `h1`, `h2`, or `auto`: what each of them chooses.
     """
 
     name: str
@@ -176,6 +196,7 @@ class PoolView:
     p99_ms: float | None = None
     levels: Sequence[LevelView] = ()
     panic: bool = False
+    protocol: str = "h1"
 
     def with_more(self, other: "PoolView") -> "PoolView":
         """The same pool as another process sees it too."""

@@ -96,7 +96,7 @@ def _texts(one: Value) -> list[str]:
 
 def _how(attempt: Value) -> str:
     """Why an attempt was made, and there."""
-    told = [f"{attempt['number']}  {attempt['backend']}"]
+    told = [f"{attempt['number']}  {attempt['backend']}", *_over(attempt)]
     if attempt["retried"]:
         number, most, left = attempt["number"], attempt["most"], attempt["budget_left"]
         # Some attempts cost none: there may be more of them than the route allows.
@@ -106,6 +106,13 @@ def _how(attempt: Value) -> str:
         told.append(f"{why if why.startswith('hedged: ') else f'retried: {why}'}{of}{more}")
     rule = attempt["decision"]["rule"]
     return " · ".join([*told, f"chosen: {rule}"] if rule else told)
+
+
+def _over(attempt: Value) -> list[str]:
+    """What was spoken with the backend, where that is not HTTP/1.1."""
+    if attempt["protocol"] in (None, "HTTP/1.1"):
+        return []
+    return [f"over {attempt['protocol']}" + (f", stream {attempt['stream']}" if attempt["stream"] else "")]
 
 
 # The waterfall.

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from twisted_lb.admin.page_marks import NOBODY_KNOWS, TONES, clock, glyph, glyph_of, milliseconds, number
 from twisted_lb.admin.page_requests import request_html
-from twisted_lb.admin.words import became, duration
+from twisted_lb.admin.words import became, counted, duration
 
 _EVENT_GLYPHS: Final = {
     "up": "ready",
@@ -33,6 +33,10 @@ _EVENT_GLYPHS: Final = {
 }
 _LEVELS: Final = {"well": "ready", "partly": "warn", "failing": "down"}
 _LEVEL_TONES: Final = {"well": "s-ready", "partly": "s-slow", "failing": "s-down"}
+
+# What is spoken with the backends of a pool, where that is not HTTP/1.1 alone.
+_NAMES: Final = {"h1": "HTTP/1.1", "h2": "HTTP/2"}
+_SPEAKS: Final = {"h1": "", "h2": " · HTTP/2 to backends", "auto": " · HTTP/2 to backends that take it"}
 
 _COLUMNS: Final = (
     ("name", "Backend"),
@@ -149,7 +153,7 @@ def _pool(pool: Value, now: float) -> str:
     said = f"all {every} used" if used == every and every else f"{used} of {every} used" if usable else none
     said += f", {standing} {'stands' if standing == 1 else 'stand'} by" if standing else ""
     facts = (
-        f"{pool['policy']} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
+        f"{pool['policy']}{_SPEAKS[pool['protocol']]} · {number(pool['rate'])} req/s · {pool['in_flight']} in flight · "
         f"{pool['queued']} of {pool['queue']} queued · {'no checks' if pool['check'] == 'none' else pool['check']}"
         f"{_levels(pool)}"
     )
@@ -209,7 +213,20 @@ def _flight(one: Value) -> str:
     if one.get("limit_why"):
         text = f'<span title="{escape(one["limit_why"], quote=True)}">{text}</span>'
     text += f" + {tunnels} tunnel{'' if tunnels == 1 else 's'}" if tunnels else ""
-    return text + (_meter(100 * one["in_flight"] / limit, high=one["in_flight"] >= limit * 0.9) if limit else "")
+    text += _meter(100 * one["in_flight"] / limit, high=one["in_flight"] >= limit * 0.9) if limit else ""
+    return text + _wires(one["connections"])
+
+
+def _wires(wires: Value) -> str:
+    """The connections that calls share, and what the backend took, where it has the choice; the column is narrow."""
+    http1, http2, chose = wires["http1"], wires["http2"], wires["chose"]
+    if not (http2 or chose):
+        return ""
+    said = [f"{counted(wires['calls'], 'call')} on {counted(http2, 'connection')} of HTTP/2"] if http2 else []
+    said += [f"{counted(http1, 'connection')} of HTTP/1.1"] if http1 else []
+    said += [f"it took {_NAMES[chose]} (ALPN)"] if chose else []
+    short = f"HTTP/2: {http2}" if http2 else f"HTTP/1.1: {http1}" if http1 else _NAMES[chose]
+    return f'<small title="{", ".join(said)}">{short}</small>'
 
 
 def _share(one: Value) -> str:

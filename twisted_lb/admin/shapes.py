@@ -75,6 +75,10 @@ SHAPES: Final[dict[str, Shape]] = {
         most=_told("integer", "How many attempts there may be."),
         retried=_told("string", "Why there was another one after the one before."),
         reused=_told("boolean", "Whether it had a connection that was there."),
+        protocol=_told(
+            ["string", "null"], "HTTP/1.1 or HTTP/2; null without a connection, and for one that is carried as it is."
+        ),
+        stream=_told(["integer", "null"], "Of HTTP/2 the number of its stream."),
         budget_left=_told(["integer", "null"], "How many retries the pool's budget allowed behind it."),
         queue_s={"type": "number"},
         connect_s=_SECONDS,

@@ -109,11 +109,12 @@ class Attempt:
     `dialled`: a new connection was made for it, or was to be. `ended_at`: when it ended, if it was not well. `waited_s`: how
     long the request was in the queue before. `pause`: the wait before it (backoff), if there was one. `budget_left`: how many retries
     were left behind this one, if it is one that was paid for; else -1. `hedge`: it was made beside another one that had no answer yet.
+    `stream`: the number of its stream, where it is a call on a connection of HTTP/2; 0 where it is none.
     """
 
     __slots__ = (
         "before", "began", "budget_left", "connected_at", "detail", "dialled", "due", "ended_at", "hedge", "lease", "outcome",
-        "pause", "waited_s", "way",
+        "pause", "stream", "waited_s", "way",
     )  # fmt: skip
 
     def __init__(self, lease: Lease, began: float, before: "Attempt | None") -> None:
@@ -131,6 +132,7 @@ class Attempt:
         self.pause: Pause | None = None
         self.budget_left: int = -1
         self.hedge: bool = False
+        self.stream: int = 0
 
     def __repr__(self) -> str:
         outcome = self.outcome

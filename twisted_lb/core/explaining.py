@@ -15,6 +15,8 @@ from twisted_lb.core.notes import Note, Notes
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Refusal, Reply
 from twisted_lb.core.retry import RetryRules
 
+# What stands in the place of a method in the note of a connection that is carried as it is.
+_SESSION: Final = b"TCP"
 _WORD: Final[dict[Outcome, str]] = {
     Outcome.STALE_REUSE: "the kept connection was closed before the request reached anybody (keep-alive race)",
     Outcome.UNPROCESSED: "the backend said that it had not begun",
@@ -30,7 +32,8 @@ class ExplainedAttempt:
     the head of the answer, and the rest; `began_s` is when it began, behind the head of the request, and `took_s` how long it
     took from there, None while it runs. `retried` says why there was another attempt after the one before, "" for the
     first; `number` of `most` attempts. `budget_left`: how many retries the pool's budget allowed behind this one, None where
-    it was not asked. `decision` is why this backend, as it was then, None where decisions are left out. `then` is what it has
+    it was not asked. `protocol` is what was spoken on its connection: HTTP/1.1, or HTTP/2, on the stream of the number `stream`, which is None
+    elsewhere; "" where there was no connection, or one that is carried as it is (TCP). `decision` is why this backend, as it was then, None where decisions are left out. `then` is what it has
     brought about, as `ejected for 1 s: connection refused`; "" for nothing, or what is not remembered any more.
     """
 
@@ -51,6 +54,8 @@ class ExplainedAttempt:
     took_s: float | None
     decision: Decision | None
     then: str = ""
+    protocol: str = ""
+    stream: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,14 +164,23 @@ def _attempt(note: Note, made: Sequence[Attempt], index: int, *, decided: bool) 
         took_s=_between(attempt.began, ended_at),
         decision=recalled(attempt.lease) if decided else None,
         then=attempt.lease.backend.brought_about(attempt.lease.opened_at, attempt.connected_at, ended_at),
+        protocol=_protocol(note, attempt),
+        stream=attempt.stream or None,
     )
+
+
+def _protocol(note: Note, attempt: Attempt) -> str:
+    if attempt.stream or attempt.outcome is Outcome.NO_SWITCH:
+        return "HTTP/2"
+    return "" if attempt.connected_at == NEVER or note.method == _SESSION else "HTTP/1.1"
 
 
 def _before(made: Sequence[Attempt], index: int) -> Attempt | None:
     """The attempt after which, or beside which, there was this one: the one that ended last before it began."""
     attempt = made[index]
     if attempt.hedge:
-        return next(one for one in reversed(made[:index]) if one.ended_at > attempt.began)
+        # The one beside it may have ended in the moment in which it began, and was answered.
+        return next(one for one in reversed(made[:index]) if one.ended_at >= attempt.began)
     ended = [one for one in made[:index] if one.ended_at <= attempt.began]
     return max(ended, key=lambda one: one.ended_at, default=made[index - 1] if index else None)
 

@@ -107,7 +107,7 @@ class BackendMeasures:
     and how many were `withheld`; `changes` of its state by what it became; `skips` in the order of `standing.Skipped`, how often a
     policy came to it and stepped over it. `duration` is that of its complete answers, from lease to last byte. `utilization` is
     what it reports, None where no report counts; `reports` those that counted and those that did not, None where nobody compares
-    them. `shared_connections`: how many of its connections are of HTTP/2, and how many `calls` run on them. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
+    them. `shared_connections`: how many of its connections are of HTTP/2, and how many `calls` run on them; `shared_total` and `calls_total` since it is there. `agent`: what takes it out by its own word (`agent.LABELS`), empty for nothing, None where nobody listens; `garbled`: how often its agent said what is no
     word. `tunnels`: how many of its requests have switched protocols; `failures`: outcomes that blame it.
     """
 
@@ -142,6 +142,8 @@ class BackendMeasures:
     garbled: int = 0
     tunnels: int = 0
     failures: int = 0
+    shared_total: int = 0
+    calls_total: int = 0
 
     def merged(self, other: "BackendMeasures") -> "BackendMeasures":
         """What two processes have counted. What is known of its state is this one's."""
@@ -173,6 +175,8 @@ class BackendMeasures:
             tunnels=self.tunnels + other.tunnels,
             failures=self.failures + other.failures,
             garbled=self.garbled + other.garbled,
+            shared_total=self.shared_total + other.shared_total,
+            calls_total=self.calls_total + other.calls_total,
         )
 
 
@@ -459,6 +463,8 @@ def _backend_measures(
         shared_connections=shared[0],
         calls=shared[1],
         connections_total=totals.connections,
+        shared_total=totals.shared_connections,
+        calls_total=totals.calls,
         answers=tuple(totals.answers()),
         outcomes=tuple(backend.outcomes),
         duration=_duration(backend),

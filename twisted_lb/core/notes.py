@@ -98,12 +98,12 @@ class Note:
 class Plain:
     """What is kept of a request that went well at the first backend, on a connection that was there, with an answer that came
     whole in one moment, `ended_at`: a note in the making, which `Notes` fills in anew again and again. At `began` it had its
-    lease, of which `scene`, `mark` and `loads` are.
+    lease, of which `scene`, `mark` and `loads` are; `stream` is that of its attempt.
     """
 
     __slots__ = (
         "agreed", "backend", "began", "client", "ended_at", "flow", "loads", "mark", "method", "request_id", "response_bytes",
-        "scene", "status", "target",
+        "scene", "status", "stream", "target",
     )  # fmt: skip
 
     def __init__(self, flow: Flow, lease: Lease) -> None:
@@ -118,6 +118,7 @@ class Plain:
         self.target: bytes = b""
         self.request_id: bytes = b""
         self.status: int = 0
+        self.stream: int = 0
         self.response_bytes: int = 0
         self.began: float = NEVER
         self.ended_at: float = NEVER
@@ -274,6 +275,7 @@ def _note_of(plain: Plain) -> Note:
     lease.open = False
     attempt = Attempt(lease, plain.began, None)
     attempt.connected_at = plain.began
+    attempt.stream = plain.stream
     attempt.outcome = Outcome.OK
     note = Note()
     note.listener, note.route, note.pool = plain.flow.listener, plain.flow.route, plain.flow.pool

@@ -38,19 +38,21 @@ class Denied(enum.IntEnum):
 
 class BackendTotals:
     """What a backend has done: how long complete answers took, from lease to last byte, by the `KINDS` of their status; `unfinished`
-    answers, of which the head has come and not the end, tunnels and sessions among them; new connections; failed and passed checks by how
+    answers, of which the head has come and not the end, tunnels and sessions among them; new connections, and which of them were of HTTP/2 (`shared_connections`), with the `calls` that ran on those; failed and passed checks by how
     long they took (`checks[False]`, `checks[True]`); ejections by `EjectionRule`, and how many were `withheld`; changes of state by what
     it became; `reports` of its load that count, and `bad_reports`, which are none or do not say what is compared.
     """
 
     __slots__ = (
         "bad_reports",
+        "calls",
         "changes",
         "checks",
         "connections",
         "ejections",
         "lasted",
         "reports",
+        "shared_connections",
         "unfinished",
         "withheld",
     )
@@ -60,6 +62,8 @@ class BackendTotals:
         self.lasted: Final[list[Histogram | None]] = [None] * len(KINDS)
         self.unfinished: Final[list[int]] = [0] * len(KINDS)
         self.connections: int = 0
+        self.shared_connections: int = 0
+        self.calls: int = 0
         self.checks: Final[list[Histogram | None]] = [None, None]
         self.ejections: Final[list[int]] = [0] * len(EjectionRule)
         self.withheld: int = 0

@@ -199,7 +199,8 @@ def _how(one: Answer, told: Answer) -> list[Words]:
     times = [("queue", seconds(one.get("queue_s"))), ("connect", connect)]
     first = "open" if _is_session(told) else "first byte"
     times += [(label, seconds(one.get(key))) for label, key in ((first, "first_byte_s"), ("rest", "rest_s"))]
-    lines = [join((Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")), "   ")]
+    told_times = [Words((label, DIM), f" {took}") for label, took in times if took not in ("–", "")]
+    lines = [join([*told_times, *filter(None, [over(one)])], "   ")]
     if retried := text_of(one, "retried"):
         number, most = number_of(one, "number"), number_of(one, "most")
         # Some attempts cost none, as one that lost a keep-alive race: there may be more than the route allows.
@@ -212,6 +213,14 @@ def _how(one: Answer, told: Answer) -> list[Words]:
     if rule := text_of(part(one, "decision"), "rule") or text_of(one, "rule"):
         lines.append(Words(("chosen:", DIM), f" {rule}"))
     return lines
+
+
+def over(one: Answer) -> str:
+    """What an attempt has used, where that is not HTTP/1.1: `over HTTP/2, stream 5`."""
+    protocol, stream = text_of(one, "protocol"), one.get("stream")
+    if protocol in ("", "HTTP/1.1"):
+        return ""
+    return f"over {protocol}" + (f", stream {count(stream)}" if stream else "")
 
 
 def _beside(told: Answer) -> list[Words]:

@@ -21,6 +21,7 @@ from twisted_lb.ctl.text import (
     duration,
     milliseconds,
     percent,
+    plural,
     short_actor,
     state_words,
     weight,
@@ -33,7 +34,7 @@ SEEN = 100
 _NARROW = columns("BACKEND  STATE  FOR  >WEIGHT  >IN FLIGHT  >REQ/S  >SHARE  >ERR  >P99")
 _WIDE = columns(
     "BACKEND  ADDRESS  STATE  FOR  >WEIGHT  >IN FLIGHT  >TUNNELS  >REQ/S  >SHARE IS/MEANT  >ERR  >P50  >P99  >REUSE"
-    "  LAST CHECK  WHY"
+    "  CONNECTIONS  LAST CHECK  WHY"
 )
 
 
@@ -93,6 +94,7 @@ def _wide(pool: Answer, backend: Answer) -> list[Words | str]:
         _or_dim(milliseconds(backend.get("p50_ms"))),
         _or_dim(milliseconds(backend.get("p99_ms"))),
         _or_dim(percent(backend.get("reuse"))),
+        _or_dim(connections(backend)),
         _last_check(backend),
         why(backend),
     ]
@@ -103,6 +105,16 @@ def weights(backend: Answer) -> str:
     meant = backend.get("weight")
     effective = backend.get("weight_effective")
     return weight(meant) if meant is None or effective in (meant, None) else f"{weight(meant)}→{weight(effective)}"
+
+
+def connections(backend: Answer) -> str:
+    """Those that are open, by what is spoken on them: `4 h1`, `2 h2: 57 calls`; and what the backend took, where it has the choice."""
+    open_ = part(backend, "connections")
+    http1, http2, chose = open_.get("http1"), open_.get("http2"), text_of(open_, "chose")
+    said = [f"{count(http2)} h2: {plural(int(number_of(open_, 'calls')), 'call')}"] if http2 else []
+    said += [f"{count(http1)} h1"] if http1 else []
+    said += [f"took {chose}"] if chose else []
+    return ", ".join(said) or (NONE if http1 is None else "0")
 
 
 def shares(pool: Answer, backend: Answer) -> Words:
@@ -145,7 +157,7 @@ def _or_dim(text: str) -> Words:
 def _arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("pool", nargs="?", metavar="POOL", help="only those of this pool")
-    add("-o", "--output", choices=["wide"], help="with address, tunnels, shares, last check and reason")
+    add("-o", "--output", choices=["wide"], help="with address, tunnels, shares, connections, last check and reason")
     add("--problems", action="store_true", help="only those that are not plainly ready")
     add("-q", "--quiet", action="store_true", help="names only, one a line; with -o wide: tab-separated, no header")
 

@@ -96,13 +96,16 @@ def listeners(status: Answer) -> list[Words]:
 
 
 def pools(status: Answer) -> list[Words]:
-    """A table of the pools."""
+    """A table of the pools. What is spoken with backends has a column where that is not HTTP/1.1 alone."""
+    every = items(status, "pools")
+    told = any(text_of(pool, "protocol", "h1") != "h1" for pool in every)
     return table(
-        columns("POOL  POLICY  USED  >REQ/S  >IN FLIGHT  >QUEUED  >ERR  >P99"),
+        columns(f"POOL  POLICY  {'PROTOCOL  ' if told else ''}USED  >REQ/S  >IN FLIGHT  >QUEUED  >ERR  >P99"),
         [
             [
                 text_of(pool, "name"),
                 text_of(pool, "policy"),
+                *([text_of(pool, "protocol", "h1")] if told else []),
                 used(pool),
                 decimal(pool.get("rate")),
                 in_flight(pool.get("in_flight"), _room(pool)),
@@ -110,7 +113,7 @@ def pools(status: Answer) -> list[Words]:
                 errors(pool.get("errors_60s")),
                 milliseconds(pool.get("p99_ms")),
             ]
-            for pool in items(status, "pools")
+            for pool in every
         ],
     )
 

@@ -40,9 +40,23 @@ from twisted_lb.net.kept import EARLY_S, IDLE_TIMEOUT_MARGIN, LEARNED_FOR_S, LEA
 from twisted_lb.net.moving import Moving
 from twisted_lb.net.queueing import NO_LANES, Queueing
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.settings import AUTO, H1, UpstreamRules
+from twisted_lb.net.settings import AUTO, EITHER, H1, UpstreamRules
 from twisted_lb.net.upstream import Requester, Upstream
 from twisted_lb.net.waits import Waits
+
+
+class Wires:
+    """The connections to a backend, open now: how many of HTTP/1.1, how many of HTTP/2, and the calls that run on those; `chose`: what its
+    backend took last (H1, H2) where it has the choice, "" where it has none, or was not asked yet.
+    """
+
+    __slots__ = ("calls", "chose", "http1", "http2")
+
+    def __init__(self, http1: int, http2: int, calls: int, chose: str) -> None:
+        self.http1: Final = http1
+        self.http2: Final = http2
+        self.calls: Final = calls
+        self.chose: Final = chose
 
 
 class Waiter(Protocol):
@@ -838,6 +852,18 @@ class Cluster(Keeper):
             opened, calls = counts.get(one.backend, (0, 0))
             counts[one.backend] = opened + 1, calls + len(one.calls)
         return counts
+
+    def wires(self) -> dict[Backend, Wires]:
+        """The connections to each backend by what is spoken on them: O(connections). Of who has none, and was asked nothing, nothing is said."""
+        chosen = self._http2.chosen() if self.upstream_rules.protocol == EITHER else {}
+        shared = self.shared() or {}
+        found: dict[Backend, Wires] = {}
+        for backend, (opened, _) in self.connections().items():
+            connections, calls = shared.get(backend, (0, 0))
+            found[backend] = Wires(opened - connections, connections, calls, chosen.get(backend, ""))
+        for backend, chose in chosen.items():
+            found.setdefault(backend, Wires(0, 0, 0, chose))
+        return found
 
     def _ways(self) -> list[Upstream]:
         """The connections of HTTP/1.1 and the calls of HTTP/2: O(both)."""

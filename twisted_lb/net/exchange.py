@@ -703,6 +703,12 @@ class Exchange(Hedgeable):
         if head.fields.framing != 0:
             self._send_held(upstream)
 
+    def streamed(self, number: int) -> None:
+        """See Requester."""
+        attempt = self.attempts.current
+        if attempt is not None:
+            attempt.stream = number
+
     def _fitted(self, attempt: AttemptRecord) -> bytes:
         """The whole head for one backend, where it is not the same for all."""
         head, rules, backend = self.head, self.route.rules, attempt.lease.backend
@@ -1350,6 +1356,7 @@ class Exchange(Hedgeable):
         request_id = self.request_id
         plain.request_id = safe_id(request_id) if request_id else request_id
         plain.status = status
+        plain.stream = attempt.stream
         plain.response_bytes = sent
         plain.began = began
         plain.ended_at = now

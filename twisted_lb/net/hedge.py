@@ -230,6 +230,13 @@ class Hedge(Requester):
         if head.fields.framing != 0:
             request.send_again(upstream)
 
+    def streamed(self, number: int) -> None:
+        """See Requester."""
+        if self._is is _HEARD:
+            self.request.streamed(number)
+        else:
+            self._attempt.stream = number
+
     def unreachable(self, outcome: Outcome, detail: str) -> None:
         """See Requester."""
         if self._is is _HEARD:

@@ -80,6 +80,9 @@ _CONNECTION_WINDOW_BYTES: Final = 1048576
 _FLUSH_BYTES: Final = 65536
 _JOINED_BYTES: Final = 16384
 _PIECES_MOST: Final = 1000
+# A head that is too long is told so (431), and costs as much as it had us read; one that is so many times too long is the end: what it is
+# decoded to is for its client a byte each (HPACK bomb).
+_EXCESS_TIMES: Final = 8
 # Streams that we have reset, and of which frames may still be on their way.
 _RESET_KNOWN: Final = 256
 # Fairness: so many requests are taken of one client at a time; then others have their turn.
@@ -120,7 +123,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._agreed: Final = agreed if secured is None else secured.agreed
         self._connection: Final = ClientConnection(frontend, self)
         self._reader: Final = FrameReader(of_client=True)
-        self._decoder: Final = HpackDecoder()
+        self._decoder: Final = HpackDecoder(excess_times=_EXCESS_TIMES)
         self._requests: Final = RequestReader()
         self._streams: dict[int, Http2Stream] = {}
         self._last: int = 0  # the highest stream that the client has opened
@@ -284,6 +287,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         # Always decoded: the table must stay that of the client.
         entries = self._decoder.decode(block, limits.head_bytes, limits.fields)
         excess = self._decoder.excess
+        if excess:
+            self._glitch(self._decoder.excess_cost, "heads that are too long")
         if stream <= self._last:
             self._trailers_received(stream, entries, excess, ended=ended)
             return

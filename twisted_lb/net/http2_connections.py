@@ -13,7 +13,7 @@ from twisted_lb.net.http2_upstream import CALLS_MOST, CallKeeper, Http2Call, Htt
 from twisted_lb.net.interfaces import StreamTransport
 from twisted_lb.net.kept import Recent
 from twisted_lb.net.runtime import Runtime
-from twisted_lb.net.settings import AUTO, H2, UpstreamRules
+from twisted_lb.net.settings import AUTO, EITHER, H1, H2, UpstreamRules
 from twisted_lb.net.upstream import Requester, Upstream
 
 # Kept are as many connections as the calls would have needed that ran at once in two of these periods.
@@ -26,7 +26,7 @@ _NOT_OFFERED: Final = "TLS: it does not take HTTP/2 (ALPN), and the pool speaks 
 class _Place:
     """The connections to one backend that are good for the same requests, and those that are being made."""
 
-    __slots__ = ("backend", "connections", "dialling", "one_each", "peak")
+    __slots__ = ("backend", "chose", "connections", "dialling", "one_each", "peak")
 
     def __init__(self, backend: Backend) -> None:
         self.backend: Final = backend
@@ -34,6 +34,7 @@ class _Place:
         self.dialling: Final[list[_Joining]] = []
         self.peak: Final = Recent(_PEAK_PERIOD_S)  # most calls that ran at once
         self.one_each: bool = False  # the backend was last seen to speak HTTP/1.1
+        self.chose: str = ""  # what it took last of the two that were offered (ALPN): H1, H2; "" where it was not asked
 
     def count(self, now: float) -> None:
         """A call more is about to run."""
@@ -139,6 +140,8 @@ class _Joining:
         secure = greeting is not None and greeting.context is not None
         agreed = greeting.agreed if greeting is not None and secure else _H2 if rules.protocol == H2 else ""
         self._place.one_each = agreed != _H2
+        if secure and rules.protocol == EITHER:
+            self._place.chose = H2 if agreed == _H2 else H1
         if agreed == _H2:
             self._speak_http2(transport, secure=secure)
         elif rules.protocol == H2:
@@ -309,6 +312,7 @@ class Http2Connections(CallKeeper):
     def opened(self, connection: Http2Connection, place: _Place, took_s: float, greetings: Greetings | None) -> None:
         """A connection is up, so long after it was dialled."""
         self._open[connection] = None
+        connection.backend.totals.shared_connections += 1
         place.connections.append(connection)
         if not self.keeper.counts(connection.backend, connection.peer_name(), took_s, greetings):
             connection.leave()
@@ -385,6 +389,10 @@ class Http2Connections(CallKeeper):
     def calls(self) -> list[Upstream]:
         """All calls that are under way: O(calls)."""
         return [call for connection in self._open for call in connection.calls.values()]
+
+    def chosen(self) -> dict[Backend, str]:
+        """What backends have chosen, H1 or H2, where both are offered, of those that have chosen yet: O(places)."""
+        return {place.backend: place.chose for place in self._places.values() if place.chose}
 
     @property
     def connections(self) -> list[Http2Connection]:

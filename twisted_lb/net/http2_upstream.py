@@ -581,9 +581,13 @@ class Http2Connection(FrameReceiver, Receiver):
             self._pinged_at = NEVER
             self.keeper.deadlines.arm(self._deadline, self._heard_at + SILENCE_S)
         self.requests += 1
+        self.backend.totals.calls += 1
         call.number = number
         call.window = self._initial_window
         calls[number] = call
+        requester = call.requester
+        if requester is not None:
+            requester.streamed(number)
         self.send_block(number, self._encoder.encode(method, head), ended=ended)
         if self._next > STREAM_MOST:
             self.leave()

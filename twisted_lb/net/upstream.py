@@ -17,7 +17,7 @@ from twisted_lb.wire.response import ResponseHead
 class Requester:
     """The requester of an upstream, which sends a request there: what it is told, in this order.
 
-    `connected` or `unreachable`; then `informed` (1xx) any number of times; then `response_started`, `payload` any
+    `connected` or `unreachable`; `streamed`, where it has become a call of HTTP/2; then `informed` (1xx) any number of times; then `response_started`, `payload` any
     number of times, `response_ended`; or `switched` (101); or `failed` at any point. A class and no typing.Protocol:
     compiled, its methods are then called without being looked up.
     """
@@ -37,6 +37,9 @@ class Requester:
     def unreachable(self, outcome: Outcome, detail: str) -> None:
         """No connection could be made."""
         raise NotImplementedError
+
+    def streamed(self, number: int) -> None:
+        """The request is sent as a call of HTTP/2, on the stream of this number."""
 
     def informed(self, head: ResponseHead) -> None:
         """An interim response (1xx, but not 101) came."""

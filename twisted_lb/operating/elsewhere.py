@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
-from twisted_lb.admin.operator import BackendView, ListenerView, PoolView, Sample, WorkerView
+from twisted_lb.admin.operator import BackendView, ConnectionsView, ListenerView, PoolView, Sample, WorkerView
 from twisted_lb.core.histogram import NOTHING, Reading
 from twisted_lb.core.measures import BackendMeasures, Measures, PoolMeasures, errors_in
 from twisted_lb.core.outcome import Outcome
@@ -129,6 +129,7 @@ class Counted:
             },
             state=state,
             reason=reason,
+            connections=view.connections.with_more(_connections_of(counted)),
             reported=None
             if reported is None
             else replace(
@@ -227,6 +228,11 @@ class SecondsElsewhere:
         self._flows, self._bytes = flows, moved
         for name, more in zip(COUNTED, added, strict=True):
             self._totals[name] += max(more, 0)
+
+
+def _connections_of(backend: BackendMeasures) -> ConnectionsView:
+    every = backend.idle_connections + backend.busy_connections
+    return ConnectionsView(every - backend.shared_connections, backend.shared_connections, backend.calls)
 
 
 def requests_of(backend: BackendMeasures) -> int:

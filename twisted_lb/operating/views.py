@@ -9,6 +9,7 @@ from twisted_lb.admin.operator import (
     BackendView,
     CertificateView,
     ChangeView,
+    ConnectionsView,
     FlawView,
     LevelView,
     ListenerView,
@@ -24,7 +25,7 @@ from twisted_lb.core.reported import Reported
 from twisted_lb.core.snapshot import snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
-from twisted_lb.net.cluster import Cluster
+from twisted_lb.net.cluster import Cluster, Wires
 from twisted_lb.operating.elsewhere import Counted
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
@@ -126,8 +127,8 @@ class Views:
         """A pool with its backends."""
         plane, name, pool = self._running(), cluster.name, cluster.pool
         labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
-        asked = self._requests_of(cluster)
-        backends = [self._backend(cluster, one, labels, asked) for one in pool.backends.values()]
+        asked, wires = self._requests_of(cluster), cluster.wires()
+        backends = [self._backend(cluster, one, labels, asked, wires) for one in pool.backends.values()]
         backends = self._intended(backends, asked, pool.meant())
         targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
         view = PoolView(
@@ -144,8 +145,9 @@ class Views:
             errors_60s=_total([one.errors_60s for one in backends]),
             p99_ms=self._meters.durations.quantile_ms(("took", name), 0.99),
             backends=backends,
-            leaving=[self._backend(cluster, one, labels, None) for one in pool.leaving],
+            leaving=[self._backend(cluster, one, labels, None, wires) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
+            protocol=plan.upstream.protocol,
         )
         counted = self._counted()
         return view if counted is None else counted.pool(view)
@@ -168,7 +170,12 @@ class Views:
         return sum(one[0] for one in found if one is not None) if any(found) else None
 
     def _backend(
-        self, cluster: Cluster, backend: Backend, labels: Mapping[str, dict[str, str]], asked: int | None
+        self,
+        cluster: Cluster,
+        backend: Backend,
+        labels: Mapping[str, dict[str, str]],
+        asked: int | None,
+        wires: Mapping[Backend, Wires],
     ) -> BackendView:
         plane, pool, name = self._running(), cluster.name, backend.name
         owner = name if name in labels else name.rpartition("@")[0]
@@ -216,6 +223,7 @@ class Views:
             agent_state=STATES.get(backend.agent.word, ""),
             limit_why=backend.limit_why,
             keeps_own_s=round(cluster.pool.keeps_own_s(backend, plane.runtime.clock.now), 3),
+            connections=_connections_of(wires.get(backend)),
             sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
         )
         counted = self._counted()
@@ -333,6 +341,10 @@ def _report_of(backend: Backend, now: float) -> ReportView | None:
         used=backend.totals.reports,
         ignored=backend.totals.bad_reports,
     )
+
+
+def _connections_of(wires: Wires | None) -> ConnectionsView:
+    return ConnectionsView() if wires is None else ConnectionsView(wires.http1, wires.http2, wires.calls, wires.chose)
 
 
 def _texts(values: Iterable[bytes]) -> list[str]:

@@ -138,7 +138,7 @@ def _client_span(record: Record, trace: Trace, epoch: float, number: int, attemp
                 "http.request.resend_count": number,
                 "server.address": host,
                 "server.port": port,
-                "network.protocol.version": "1.1",
+                "network.protocol.version": "2" if attempt.stream else "1.1",
                 "error.type": _why(outcome, status) if failed else "",
                 "lb.pool": attempt.lease.scene.pool,
                 "lb.backend": backend.name,

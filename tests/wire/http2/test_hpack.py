@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twisted_lb.wire.http2 import hpack
-from twisted_lb.wire.http2.errors import COMPRESSION_ERROR, Http2Error, error_name
+from twisted_lb.wire.http2.errors import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Http2Error, error_name
 from twisted_lb.wire.http2.hpack import A_PATH, STATIC, Entry, HpackDecoder, encode_lines, encode_status, literal
 from twisted_lb.wire.http2.huffman import huffman_decode, huffman_encode
 
@@ -197,6 +197,42 @@ def test_a_list_that_is_too_long_is_read_to_its_end_and_not_kept():
     assert decoder.excess == "header list too long"
     assert len(entries) == 8
     assert decoded(decoder, b"\xbe") == [(b"n", b"v")]
+
+
+@pytest.mark.parametrize(
+    ("field", "times", "cost"),
+    [
+        (b"\x40\x01n\x01v", 3, 1),  # 3 times 34 bytes
+        (b"\x40\x01n\x01v", 1000, 1 + 2 + 15),
+        (b"\x40\x01n\x7f\xa1\x1e" + b"v" * 4000, 100, 1 + 24 + 1),  # 4,033 bytes each
+    ],
+)
+def test_what_is_too_much_costs_what_it_was_decoded_to(field, times, cost):
+    decoder = HpackDecoder()
+    decoder.decode(field + b"\xbe" * (times - 1), 100, 128)
+    assert (decoder.excess, decoder.excess_cost) == ("header list too long", cost)
+    decoder.decode(b"\xbe" * 2, MUCH, 128)
+    assert decoder.excess == ""
+
+
+@pytest.mark.parametrize(("times", "ends"), [(8, False), (9, False), (10, True)])
+def test_of_what_is_many_times_too_long_no_more_is_read(times, ends):
+    block = b"\x40\x01n\x01v" + b"\xbe" * (10 * times - 1)
+    for list_bytes, fields in ((340, 128), (MUCH, 10)):
+        decoder = HpackDecoder(excess_times=8)
+        if ends:
+            with pytest.raises(Http2Error) as caught:
+                decoder.decode(block + b"\xff", list_bytes, fields)
+            assert (caught.value.code, caught.value.reason) == (ENHANCE_YOUR_CALM, "a head that is far too long")
+        else:
+            decoder.decode(block, list_bytes, fields)
+            assert decoder.excess
+
+
+def test_of_fields_alone_each_64_cost_one():
+    decoder = HpackDecoder()
+    decoder.decode(b"\x40\x01n\x01v" + b"\xbe" * 639, MUCH, 128)
+    assert (decoder.excess, decoder.excess_cost) == ("too many fields", 1 + 1 + 10)
 
 
 def test_more_fields_than_there_may_be_are_not_kept_crumbs_of_cookies_included():

@@ -207,6 +207,13 @@ const levelOf = (b) => b.level == null ? "backup" : `level ${b.level}`;
 const levelsOf = (p) => [p.levels.map((l) => `${levelOf(l)}${l.level == null ? "s" : ""} ${l.share} %`).join(", "), p.panic ? "in panic" : ""].filter(Boolean).map((x) => " · " + x).join("");
 const placeOf = (b, p) => [b.address, p.levels.length ? levelOf(b) : "", labelsOf(b)].filter(Boolean).join(" · ");
 const running = (b) => b.in_flight - b.tunnels;
+const SPEAKS = { h1: "", h2: " · HTTP/2 to backends", auto: " · HTTP/2 to backends that take it" };
+const SPOKEN = { h1: "HTTP/1.1", h2: "HTTP/2" }, some = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
+function wiresOf({ http1, http2, calls, chose }) { // the connections that calls share, and what the backend took, where it has the choice: in short, and in full
+  if (!http2 && !chose) return ["", ""];
+  const said = [http2 && `${some(calls, "call")} on ${some(http2, "connection")} of HTTP/2`, http1 && `${some(http1, "connection")} of HTTP/1.1`, chose && `it took ${SPOKEN[chose]} (ALPN)`];
+  return [http2 ? `HTTP/2: ${http2}` : http1 ? `HTTP/1.1: ${http1}` : SPOKEN[chose], said.filter(Boolean).join(", ")];
+}
 // Both are of the last minute only where nothing has changed in it.
 const calm = (p) => p.backends.every((b) => now() - b.since > 60);
 const off = (b, p) => b.intended && b.share != null && p.rate > 5 && calm(p) && Math.abs(b.share - b.intended) > Math.max(.5, b.intended * .08);
@@ -218,9 +225,9 @@ const COLS = [
     const k = kindOf(b.state), wish = D.wishes.get(b.name);
     return [glyph(k), h(b.state === "ready" ? "span" : "b", { class: toneOf(k) }, b.state), " for " + dur(now() - b.since), wish ? h("small", { class: "wish" }, wish.text) : h("small", { title: b.reason }, b.reason)]; }],
   ["weight", "Weight", (b) => -b.weight_effective, (b) => b.weight + "," + b.weight_effective, (b) => [String(b.weight), b.weight_effective !== b.weight && h("small", null, "now " + num(b.weight_effective, b.weight_effective % 1 ? 1 : 0))]],
-  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels, b.limit_why] + "", (b) => {
-    const hot = b.limit && b.in_flight >= b.limit * .9;
-    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero", title: b.limit_why || null }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : ""]; }],
+  ["flight", "In flight", (b) => -(b.limit ? b.in_flight / b.limit : b.in_flight / 1e6), (b) => [b.in_flight, b.limit, b.tunnels, b.limit_why, wiresOf(b.connections)] + "", (b) => {
+    const hot = b.limit && b.in_flight >= b.limit * .9, [wires, all] = wiresOf(b.connections);
+    return [h("span", { class: hot ? "hot" : b.in_flight ? "" : "zero", title: b.limit_why || null }, b.limit ? `${running(b)} / ${b.limit}` : String(running(b))), b.tunnels ? [` + ${b.tunnels} `, h("span", { class: "long" }, b.tunnels > 1 ? "tunnels" : "tunnel"), h("span", { class: "short", "aria-hidden": "true" }, "⇄")] : "", hot && !b.tunnels && " full", b.limit ? meter(100 * b.in_flight / b.limit, hot) : "", wires && h("small", { title: all }, wires)]; }],
   ["rate", "Req/s, reuse", (b) => -b.rate, (b) => [num(b.rate, 1), b.reuse] + "", (b) => [h("span", { class: b.rate ? "" : "zero" }, num(b.rate, 1)), h("small", null, b.reuse == null ? DASH : num(b.reuse * 100) + " %")], "n"],
   ["share", "Share is / meant", (b) => -b.share, (b, p) => [num(b.share, 1), num(b.intended, 1), off(b, p)] + "", (b, p) => {
     const wrong = off(b, p), less = b.share < b.intended;
@@ -271,7 +278,7 @@ function update() {
     const tone = !n && !awaited ? "s-down" : n < of ? "s-slow" : "s-ready";
     if (t.summary.className !== tone) t.summary.className = tone;
     say(t.summary, !n ? awaited ? "waits for a first check" : "answers nothing" : (used === of ? `all ${of} used` : `${used} of ${of} used`) + (standing ? `, ${standing} ${standing === 1 ? "stands" : "stand"} by` : ""));
-    say(t.facts, `${p.policy} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}${levelsOf(p)}`);
+    say(t.facts, `${p.policy}${SPEAKS[p.protocol]} · ${num(p.rate)} req/s · ${p.in_flight} in flight · ${p.queued} of ${p.queue} queued · ${p.check === "none" ? "no checks" : p.check}${levelsOf(p)}`);
     for (const r of t.rows) {
       const b = r.b, k = kindOf(b.state), last = b.checks[0], act = b.admin === "ready" ? "Drain…" : "Ready…";
       COLS.forEach(([, , , key, make], i) => { const c = key(b, p); if (c !== r.keys[i]) { r.keys[i] = c; r.cells[i].replaceChildren(...make(b, p).flat(2).filter(Boolean)); } });
@@ -674,7 +681,8 @@ function explained(r) {
     r.attempts.length || r.running ? "" : "No backend was asked.", ...r.note.filter((t) => t !== "no backend was asked"), reasons.includes(r.detail) ? "" : r.detail].filter(Boolean);
   return h("div", null, texts.map((t) => h("p", null, t)), waterfall(r), candidates(r));
 }
-const how = (a) => [`${a.number}  ${a.backend}`, a.retried && `${a.retried.startsWith("hedged: ") ? "" : "retried: "}${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
+const overOf = (a) => a.protocol && a.protocol !== "HTTP/1.1" && `over ${a.protocol}${a.stream ? `, stream ${a.stream}` : ""}`;
+const how = (a) => [`${a.number}  ${a.backend}`, overOf(a), a.retried && `${a.retried.startsWith("hedged: ") ? "" : "retried: "}${a.retried}${a.number <= a.most ? `; attempt ${a.number} of ${a.most}` : ""}${a.budget_left == null ? "" : `; ${a.budget_left} more in the budget`}`, a.decision.rule && `chosen: ${a.decision.rule}`].filter(Boolean).join(" · ");
 const PHASES = [["queue", "queue"], ["connect", "connect"], ["first", "first byte"], ["rest", "rest"], ["bad", "where it failed"]], PHASES_TCP = PHASES.filter(([kind]) => kind !== "first").map(([kind, name]) => [kind, kind === "rest" ? "open" : name]);
 function phases(a) { // behind its wait, in their order; in the last one it failed, if it did
   const known = (a.connect_s == null ? [["connect", a.took_s]] : [["connect", a.connect_s], ["first", a.first_byte_s], ["rest", a.rest_s]]).filter(([, t]) => t != null);

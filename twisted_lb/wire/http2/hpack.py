@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.wire.grammar import FIELD, LOWER_TOKEN
-from twisted_lb.wire.http2.errors import COMPRESSION_ERROR, Http2Error
+from twisted_lb.wire.http2.errors import COMPRESSION_ERROR, ENHANCE_YOUR_CALM, Http2Error
 from twisted_lb.wire.http2.huffman import huffman_decode
 
 # What a field is to a proxy.
@@ -129,14 +129,17 @@ class HpackDecoder:
 
     `table_bytes`: the size of the table that the peer may have at the most. A block of more than `list_bytes`, as its fields count,
     or of more than `fields` of them is read to its end, and only then `excess` says why it is not to be used; what is returned is
-    not all of it. After each block `path` is the value of its :path, which stands in the list as A_PATH.
+    not all of it, and `excess_cost` what that has cost, in the pieces of 16 KiB and of 64 fields that it had (HPACK bomb). `excess_times`: of
+    a block that is more than so many times as long nothing more is read, and the connection is over; 0: any is. After each block `path` is the value of its :path, which stands in the list as A_PATH.
     """
 
-    __slots__ = ("_agreed", "_at", "_bytes", "_limit", "_table", "excess", "path")
+    __slots__ = ("_agreed", "_at", "_bytes", "_limit", "_table", "_times", "excess", "excess_cost", "path")
 
-    def __init__(self, table_bytes: int = TABLE_BYTES) -> None:
+    def __init__(self, table_bytes: int = TABLE_BYTES, excess_times: int = 0) -> None:
         self.path: bytes = b""
         self.excess: str = ""
+        self.excess_cost: int = 0
+        self._times: Final = excess_times
         self._table: Final[list[Entry]] = []  # the newest is the last
         self._bytes: int = 0
         self._limit: int = table_bytes
@@ -148,12 +151,13 @@ class HpackDecoder:
         """How much the table holds now."""
         return self._bytes
 
-    def decode(self, block: bytes, list_bytes: int, fields: int) -> list[Entry]:  # noqa: PLR0912 - the one pass
+    def decode(self, block: bytes, list_bytes: int, fields: int) -> list[Entry]:  # noqa: PLR0912, PLR0915 - the one pass
         """The fields of a block. Http2Error where it cannot be decoded: the connection is over (COMPRESSION_ERROR)."""
         entries: list[Entry] = []
         end = len(block)
         at = 0
         left = list_bytes
+        over = 0  # fields that are not returned
         self.excess = ""
         while at < end:
             first = block[at]
@@ -192,13 +196,20 @@ class HpackDecoder:
             left -= entry.size
             if left < 0:
                 self.excess = "header list too long"
+                over += 1
             elif len(entries) >= fields:
                 self.excess = "too many fields"
+                over += 1
             else:
                 if entry.kind == PATH:
                     self.path = entry.value
                     entry = A_PATH
                 entries.append(entry)
+                continue
+            if self._times and (over > self._times * fields or left < -self._times * list_bytes):
+                raise Http2Error(ENHANCE_YOUR_CALM, "a head that is far too long")
+        if over:
+            self.excess_cost = 1 + ((list_bytes - left) >> 14) + ((len(entries) + over) >> 6)
         return entries
 
     def _entry(self, index: int) -> Entry:
