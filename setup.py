@@ -60,6 +60,7 @@ COMPILED = sorted(
                 "dialer",
                 "exchange",
                 "foreign",
+                "frame_writer",
                 "frontend",
                 "greeting",
                 "handshakes",
