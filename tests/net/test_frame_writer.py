@@ -2,6 +2,7 @@
 
 import pytest
 
+from twisted_lb.core.glitches import Glitches
 from twisted_lb.net.clock import Clock
 from twisted_lb.net.foreign import Foreign
 from twisted_lb.net.frame_writer import FrameWriter
@@ -95,7 +96,8 @@ class House:
         self.soon = Turns()
         self.wire = Wire()
         self.behind: list[int] = []
-        self.writer = FrameWriter(self.soon, self.behind.append)
+        self.glitches = Glitches()
+        self.writer = FrameWriter(self.soon, self.glitches, self.behind.append)
         self.wire.on_full = self.writer.stalled
         nobody = Nobody()
         Foreign(Clock(lambda: 1.0), nobody).makeConnection(self.wire)
@@ -209,6 +211,15 @@ def test_the_window_is_what_the_peer_takes_of_all_bodies_together(house):
     assert house.writer.sent == WINDOW_BYTES + 30
 
 
+def test_bodies_pay_for_frames_that_are_sent_because_of_them(house):
+    for size in (1, 1000, 16384):
+        house.writer.take_window(size)
+    assert house.glitches.paid == 2 + 2 + 2 + 16
+    house.writer.stalled()
+    house.writer.take_window(16384)
+    assert house.glitches.paid == 22
+
+
 def test_a_window_beyond_all_bounds_is_an_error(house):
     house.writer.open_window(WINDOW_MOST - WINDOW_BYTES)
     with pytest.raises(Http2Error) as caught:
@@ -317,7 +328,7 @@ def test_how_much_is_sent_to_a_peer_that_takes_nothing_is_told(house):
 
 def test_a_writer_whom_nobody_asks_how_far_it_is_behind_goes_on_sending():
     soon = Turns()
-    writer = FrameWriter(soon)
+    writer = FrameWriter(soon, Glitches())
     writer.stalled()
     writer.send(PINGED, b"")
     soon.run()

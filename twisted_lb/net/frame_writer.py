@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.core.glitches import Glitches
 from twisted_lb.net.clock import Soon
 from twisted_lb.net.interfaces import StreamTransport
 from twisted_lb.wire.http2.errors import FLOW_CONTROL_ERROR, Http2Error
@@ -34,7 +35,7 @@ class BodySender(Protocol):
 class FrameWriter:
     """One connection's frames to its peer. `window`: what the peer takes of all bodies together; `full`: it does not read as fast as we
     write (back-pressure), and bodies wait; `behind`: how many bytes were sent since then, of which `fell_behind` is told. `sent`: bytes of
-    bodies so far. `before`: what the next field block is to begin with.
+    bodies so far, which pay for glitches. `before`: what the next field block is to begin with.
     """
 
     __slots__ = (
@@ -42,6 +43,7 @@ class FrameWriter:
         "_drained_due",
         "_fell_behind",
         "_flushing",
+        "_glitches",
         "_gone",
         "_line",
         "_out",
@@ -55,13 +57,14 @@ class FrameWriter:
         "window",
     )
 
-    def __init__(self, soon: Soon, fell_behind: Callable[[int], None] | None = None) -> None:
+    def __init__(self, soon: Soon, glitches: Glitches, fell_behind: Callable[[int], None] | None = None) -> None:
         self.window: int = WINDOW_BYTES
         self.full: bool = False
         self.behind: int = 0
         self.sent: int = 0
         self.before: bytes = b""
         self._soon: Final = soon
+        self._glitches: Final = glitches
         self._fell_behind: Callable[[int], None] | None = fell_behind
         self._transport: StreamTransport | None = None
         # Who waits for a turn, and whom to tell that it has sent what it kept.
@@ -170,6 +173,8 @@ class FrameWriter:
             return 0
         self.window -= size
         self.sent += size
+        # Peers open windows by what they have got, some for each piece that they read, and measure round trips.
+        self._glitches.paid += 2 + (size >> 10)
         return size
 
     def line_up(self, sender: BodySender) -> None:

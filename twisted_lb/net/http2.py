@@ -141,7 +141,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._room: int = _CONNECTION_WINDOW_BYTES  # what it may send
         self._uncredited: int = 0
         self._kept: int = 0
-        self._writer: Final = FrameWriter(frontend.runtime.soon, self._fell_behind)
+        self._writer: Final = FrameWriter(frontend.runtime.soon, self._glitches, self._fell_behind)
 
     # Bytes in.
 
@@ -577,14 +577,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._go_away(ENHANCE_YOUR_CALM, self._glitches.why)
 
     # Of the streams.
-
-    def take_window(self, most: int) -> int:
-        """See StreamOwner."""
-        size = self._writer.take_window(most)
-        if size:
-            # Clients open windows by what they have got, some for each piece that they read.
-            self._glitches.paid += 2 + (size >> 10)
-        return size
 
     def dribbled(self) -> None:
         """See StreamOwner: for what was taken out of the window nothing is paid (data dribble, CVE-2019-9511)."""

@@ -57,10 +57,6 @@ class StreamOwner:
         """Tell the client that a stream is over; `blamed`: for something that it has done, where the code does not say otherwise."""
         raise NotImplementedError
 
-    def take_window(self, most: int) -> int:
-        """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
-        raise NotImplementedError
-
     def dribbled(self) -> None:
         """A window has let through only little of what was to be sent."""
         raise NotImplementedError
@@ -429,7 +425,7 @@ class Http2Stream(ClientSide, TunnelStream):
             return
         size = len(payload)
         if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
-            taken = self._owner.take_window(size)
+            taken = self._writer.take_window(size)
             if taken == size:
                 self.window -= size
                 self._last_frame = self._writer.send_data(self.number, payload, 0)
@@ -461,7 +457,7 @@ class Http2Stream(ClientSide, TunnelStream):
             return False
         first, at = self._kept[0], self._kept_at
         wanted = min(len(first) - at, FRAME_BYTES)
-        size = self._owner.take_window(min(wanted, self.window))
+        size = self._writer.take_window(min(wanted, self.window))
         if size <= 0:
             return False
         if size < wanted and size < _DRIBBLE_BYTES:

@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.glitches import Glitches
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import STALLED, Outcome
 from twisted_lb.net.clock import Clock, Soon
@@ -74,9 +75,8 @@ PING_ANSWER_S: Final = 10.0
 _PING: Final = b"twistdlb"
 # How long a connection that ends waits for its backend to take the rest.
 _CLOSING_S: Final = 10.0
-# Glitches: what costs us and brings nothing. A call that ends well makes up for some; above so many it is over.
-_GLITCHES_MOST: Final = 1000
-_EARNED: Final = 4
+# A call that ends well makes up for so many glitches: what a backend says to a stream that is closed already may be on its way.
+_EARNED: Final = 4.0
 
 
 class CallKeeper:
@@ -528,7 +528,7 @@ class Http2Connection(FrameReceiver, Receiver):
         self._most: int = CALLS_MOST  # less, for a while, where it has refused some
         self._feeding: bool = False
         self._heard: bool = False  # anything at all
-        self._glitches: int = 0
+        self._glitches: Final = Glitches()
         self._heard_at: float = self.opened_at
         self._pinged_at: float = NEVER
         self._quiet: bool = False  # nothing has come since it was idle, and had been used before
@@ -537,7 +537,7 @@ class Http2Connection(FrameReceiver, Receiver):
         self._room: int = CONNECTION_WINDOW_BYTES  # what it may send
         self._uncredited: int = 0
         self._told: list[Http2Call] = []  # something, with this batch
-        self.writer: Final = FrameWriter(keeper.soon)
+        self.writer: Final = FrameWriter(keeper.soon, self._glitches)
 
     # Calls.
 
@@ -580,8 +580,7 @@ class Http2Connection(FrameReceiver, Receiver):
 
     def completed(self, call: Http2Call, *, cut: bool) -> None:
         """A call has its whole answer; `cut`: the backend does not want the rest of the request (RFC 9113 8.1)."""
-        if self._glitches:
-            self._glitches = max(self._glitches - _EARNED, 0)
+        self._glitches.forgive(_EARNED)
         if self._most < self._said:
             self._most += 1
         self.drop(call, NO_ERROR if cut else -1)
@@ -754,7 +753,10 @@ class Http2Connection(FrameReceiver, Receiver):
     def ping_received(self, payload: bytes, *, ack: bool) -> None:
         """See FrameReceiver."""
         if not ack:
-            self._glitch("more pings than answers")
+            # A backend that measures round trips does so because something came (gRPC's BDP).
+            why = "more pings than answers"
+            if self._glitches.note_unless_paid(1, why, self.keeper.clock.now):
+                raise Http2Error(ENHANCE_YOUR_CALM, why)
             self.writer.send(ping(payload, ack=True), b"")
 
     def goaway_received(self, last: int, code: int, reason: bytes) -> None:
@@ -795,8 +797,7 @@ class Http2Connection(FrameReceiver, Receiver):
         self._glitch("more unknown frames than answers")
 
     def _glitch(self, why: str) -> None:
-        self._glitches += 1
-        if self._glitches > _GLITCHES_MOST:
+        if self._glitches.note(1, why, self.keeper.clock.now):
             raise Http2Error(ENHANCE_YOUR_CALM, why)
 
     # Back-pressure.
