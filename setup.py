@@ -85,6 +85,7 @@ COMPILED = sorted(
                 "protocols",
                 "proxied",
                 "reactor_poller",
+                "reception",
                 "relay",
                 "replay",
                 "request_cost",

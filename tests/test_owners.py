@@ -59,6 +59,10 @@ PARTS = {
         "twisted_lb/net/http2.py": "to a client",
         "twisted_lb/net/http2_upstream.py": "to a backend",
     },
+    "twisted_lb.net.reception.Reception": {
+        "twisted_lb/net/http1.py": "of HTTP/1.1",
+        "twisted_lb/net/http2.py": "of HTTP/2",
+    },
     "twisted_lb.net.http1.Http1": {
         "twisted_lb/net/protocols.py": "behind a listener",
         "twisted_lb/testing/balanced.py": "behind a network in memory",

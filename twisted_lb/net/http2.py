@@ -23,10 +23,8 @@ from twisted_lb.net.frame_writer import FrameWriter
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.http2_stream import STREAM_WINDOW_BYTES, Http2Stream, StreamOwner
 from twisted_lb.net.interfaces import Receiver, StreamTransport
-from twisted_lb.net.local_reply import Claim, claim_of
-from twisted_lb.net.own_answers import asked_host
-from twisted_lb.net.route import Lead, Route, client_name
-from twisted_lb.net.routing import Found
+from twisted_lb.net.local_reply import Claim
+from twisted_lb.net.reception import Reception
 from twisted_lb.net.secured import Secured
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http2.errors import (
@@ -91,9 +89,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     """HTTP/2 on one connection of a client."""
 
     __slots__ = (
-        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_connection", "_deaf", "_decoder", "_found", "_frontend", "_gathering",
-        "_glitches", "_head_due", "_heard_at", "_initial_window", "_kept", "_last", "_last_call", "_lead", "_leaving", "_left_behind", "_opened",
-        "_over", "_read_ended", "_reader", "_requests", "_reset", "_room", "_scheme", "_secured", "_streams", "_table_bytes", "_unanswered",
+        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_connection", "_deaf", "_decoder", "_frontend", "_gathering",
+        "_glitches", "_head_due", "_heard_at", "_initial_window", "_kept", "_last", "_last_call", "_leaving", "_left_behind", "_opened",
+        "_over", "_read_ended", "_reader", "_reception", "_requests", "_reset", "_room", "_scheme", "_secured", "_streams", "_table_bytes", "_unanswered",
         "_uncredited", "_writer", "requests",
     )  # fmt: skip
 
@@ -133,8 +131,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._asked_at: float = NEVER
         self._unanswered: int = 0
         self._head_due: float = NEVER  # by when the head that has begun is to be here
-        self._lead: Lead | None = None
-        self._found: Found | None = None
+        self._reception: Final = Reception(frontend, self._connection, secured, self._agreed)
         # Flow control.
         self._initial_window: int = WINDOW_BYTES
         self._table_bytes: int = TABLE_BYTES  # of the client's HPACK decoder, by what it knows of us
@@ -323,35 +320,22 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def _begin(self, stream: Http2Stream, head: RequestHead, *, ended: bool) -> None:
         """Begin the exchange of a request, or answer it."""
-        frontend, connection, secured = self._frontend, self._connection, self._secured
-        framing = head.fields.framing
-        stream.open(self._agreed, framing, ended=ended)
-        if secured is not None and not secured.serves_all(frontend.serving) and not self._serves(stream, head, secured):
+        connection, reception = self._connection, self._reception
+        stream.open(self._agreed, head.fields.framing, ended=ended)
+        lead = reception.lead(head, stream)
+        if lead is None:
+            assert reception.reply is not None
+            self._answer(stream, head, reception.reply)
             return
-        route = frontend.straight
-        if route is None:
-            route = self._find_route(stream, head)
-            if route is None:
-                return
-        if head.goes_no_further:
-            self._answer(stream, head, frontend.answer_finally(head, self._claim(head), route))
-            return
-        if framing > 0 and not route.takes(framing):
-            refusal, detail = Refusal.BODY_TOO_LARGE, "content-length is beyond the limit"
-            self._answer(stream, head, frontend.refuse(refusal, detail, self._claim(head), route))
-            return
-        lead, client = self._lead, connection.client
-        if lead is None or head.fields is not lead.fields or route is not lead.route or client is not lead.client:
-            lead = self._lead = frontend.lead(head.fields, client, route)
         if stream.key and not lead.upgrade:
             detail = "its route lets nobody switch to WebSocket (upgrades)"
-            self._answer(stream, head, frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, self._claim(head), route))
+            reply = self._frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, reception.claim(head), lead.route)
+            self._answer(stream, head, reply)
             return
         if connection.shared and not self._admits(stream, lead.client_name()):
-            detail = "too many requests of one client at a time"
-            self._answer(stream, head, frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
+            self._answer(stream, head, reception.refuse_one_more(head, lead.route))
             return
-        exchange = Exchange(frontend, stream, head, lead)
+        exchange = Exchange(self._frontend, stream, head, lead)
         stream.exchange = exchange
         if connection.full:
             exchange.client_full()
@@ -365,57 +349,14 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         stream.count_for(key)
         return True
 
-    def _serves(self, stream: Http2Stream, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
-        host = asked_host(head).decode("ascii", "backslashreplace")
-        if secured.serves(host, self._frontend.serving):
-            return True
-        detail = f"host {host} is of another TLS policy than the connection"
-        self._answer(stream, head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
-        return False
-
-    def _find_route(self, stream: Http2Stream, head: RequestHead) -> Route | None:
-        """Find the route of a request that is admitted to one; None when it was answered."""
-        frontend, connection = self._frontend, self._connection
-        if frontend.challenges is not None:
-            reply = frontend.challenges.answer(head)
-            if reply is not None:
-                frontend.challenged(self._claim(head), reply)
-                self._answer(stream, head, reply)
-                return None
-        found = self._found
-        if found is None or head is not found.head or found.table is not frontend.table:
-            try:
-                found = self._found = frontend.table.find(head, connection.client)
-            except BadMessage as bad:
-                reply = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim(head))
-                self._answer(stream, head, reply)
-                return None
-        turned_away = frontend.turn_away(found, connection.client, connection.peer_port)
-        if turned_away is not None:
-            self._answer(stream, head, turned_away)
-            return None
-        action, admission = found.action, found.admission
-        assert action is not None
-        if admission is not None and admission.running:
-            stream.count(admission.running, found.client_key)
-        return action.route(found.split_key)
-
-    def _claim(self, head: RequestHead) -> Claim:
-        connection = self._connection
-        claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
-        claim.agreed = self._agreed
-        return claim
-
     def _answer(self, stream: Http2Stream, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
         """Send a local reply to a request that goes nowhere."""
         stream.reply(reply, heading=head.method == b"HEAD")
 
     def _refuse(self, stream: Http2Stream, bad: BadMessage, *, ended: bool) -> None:
         """Refuse what is no request. What is malformed is reset (RFC 9113 8.1.1), and costs its client as much as a reset of its own."""
-        claim = Claim(self._connection.client.name).over(self._connection.client, self._connection.peer_port)
+        claim = self._reception.claim_of_none(b"")
         claim.version = 20
-        claim.agreed = self._agreed
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         stream.open(claim.agreed, -1, ended=ended)
         if bad.status == 400:
