@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from faults_http2.story import complaints, report
+from faults_http2.story import NETWORK, complaints, report
 from faults_http2.town import Town
 
 SEEDS = 200
@@ -89,12 +89,8 @@ def test_every_stream_ends_in_one_way_and_nothing_is_left(seed, seen):
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(SEEDS, MANY, BLOCK))
 def test_so_it_is_with_many_more_seeds(first):
-    failed = []
-    for seed in range(first, min(first + BLOCK, MANY)):
-        found = complaints(seed)
-        if found:
-            failed.append(report(seed, found))
-    assert not failed, "\n".join(failed)
+    failed = NETWORK.failed_among(range(first, min(first + BLOCK, MANY)))
+    assert not failed, failed
 
 
 @pytest.mark.parametrize("seed", [2, 4, 44, 101])
