@@ -7,6 +7,7 @@ from faults.mutating import Change, Mutation, once, tell_of_each
 MUTATIONS = (
     once("a body that was cut has an end", "Http2Stream.abort", "self.give_up(INTERNAL_ERROR)", 'self.finish(b"")'),
     once("credit is given while nobody takes the body", "Http2Stream._give_credit", "and not self._paused ", ""),
+    once("a stream is credited again for what it was credited for", "Http2Stream._give_credit", "self._credit = 0"),
     once("a window is not used up by what waited for it", "Http2Stream.take_turn", "self.window -= size"),
     once("the window of a connection is not used up", "FrameWriter.take_window", "self.window -= size"),
     once("a change of settings changes no window", "Http2._resize_windows", "stream.window += more"),
@@ -63,7 +64,8 @@ MUTATIONS = (
         "code == REFUSED_STREAM and not call.answered",
         "not call.answered",
     ),
-    once("a backend is credited while nobody takes its answer", "Http2Call._give_credit", "and not self._paused", ""),
+    once("an answer goes on while its client takes nothing", "Http2Call.data", "if self._paused:", "if False:"),
+    once("a backend's call has the window of another one", "Http2Connection.window_opened", "call.window += more"),
     once(
         "calls below the last of a GOAWAY are made again",
         "Http2Connection.goaway_received",

@@ -136,6 +136,13 @@ class Oracle:
                 continue
             if code != NO_ERROR and not (client.left == "half a head" and code == PROTOCOL_ERROR):
                 self.complain(f"{client} was sent away with {code}: {reason!r}, behind {last}")
+        for last, _, _ in peer.went:
+            for number, asking in client.by_stream.items():
+                stream = asking.stream
+                if number > last and stream is not None and (stream.heads or asking.ask.name in self.records):
+                    self.complain(
+                        f"{asking} was served on stream {number}, and a GOAWAY says that nothing behind {last} is"
+                    )
         if len(peer.went) > 1 and sorted(peer.went, key=lambda one: -one[0]) != peer.went:
             self.complain(f"{client} heard of more streams than before: {peer.went}")
 
