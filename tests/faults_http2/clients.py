@@ -45,6 +45,7 @@ class Asking(Actor):
         self.stream: Stream | None = None
         self.gave_up_at: float | None = None
         self.given_up = ""  # what it waited for in vain
+        self.starves = False  # its body waits, since the connection takes no more
         self._credit = 0
         self._crediting = False
         self._how = client.rng.choice(CREDITS) if client.credits == "mixed" else client.credits
@@ -93,6 +94,7 @@ class Asking(Actor):
             if self._done(stream):
                 return
             room = peer.data_room(stream)
+            self.starves = bool(left) and peer.window <= 0
             if left and not room:
                 yield (lambda: self._done(stream) or peer.data_room(stream) > 0), PATIENCE_S
                 if not self._done(stream) and not peer.data_room(stream):

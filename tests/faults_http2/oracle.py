@@ -200,6 +200,8 @@ class Oracle:
         if not nonce:
             if head[":status"] not in ("400", "408", "413", "429", "500", "502", "503", "504"):
                 self.complain(f"{name} was told {head} by ourselves")
+            if head[":status"] == "408" and asking.starves and not self.town.chances.stalled:
+                self.complain(f"{name} was told that its body is late, and the connection took nothing")
             if ended_by in WELL:
                 self.complain(f"{name} ended well, and was told {head} by ourselves")
             return
