@@ -28,6 +28,8 @@ USUAL = (
     "socketpairs, browser, varying",
     "socketpairs, small, logged as json",
     "socketpairs, small, new connection",
+    "socketpairs, small, HTTP/2",
+    "socketpairs, small, HTTP/2 on both sides",
 )
 VALGRIND = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
 

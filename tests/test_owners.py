@@ -56,6 +56,14 @@ PARTS = {
     "twisted_lb.net.http2.Http2": {"twisted_lb/net/protocols.py": "behind a listener"},
     "twisted_lb.net.http2_stream.Http2Stream": {"twisted_lb/net/http2.py": "of a client's connection"},
     "twisted_lb.net.http2_tunnel.Http2Tunnel": {"twisted_lb/net/http2_stream.py": "of a WebSocket"},
+    "twisted_lb.net.frame_writer.FrameWriter": {
+        "twisted_lb/net/http2.py": "to a client",
+        "twisted_lb/net/http2_upstream.py": "to a backend",
+    },
+    "twisted_lb.net.reception.Reception": {
+        "twisted_lb/net/http1.py": "of HTTP/1.1",
+        "twisted_lb/net/http2.py": "of HTTP/2",
+    },
     "twisted_lb.net.http1.Http1": {
         "twisted_lb/net/protocols.py": "behind a listener",
         "twisted_lb/testing/balanced.py": "behind a network in memory",

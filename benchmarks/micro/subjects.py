@@ -3,7 +3,7 @@
 import itertools
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted_lb.access_log.destinations import FileDestination
@@ -31,6 +31,17 @@ from twisted_lb.testing.balanced import runtime_of
 from twisted_lb.wire.chunked import ChunkDecoder, chunk, last_chunk
 from twisted_lb.wire.fields import Memory
 from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
+from twisted_lb.wire.http2.frames import (
+    DATA,
+    END_STREAM,
+    PREFACE,
+    WINDOW_MOST,
+    frame_head,
+    headers_frames,
+    settings_frame,
+    window_update,
+)
+from twisted_lb.wire.http2.hpack import encode_lines, encode_status
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
@@ -309,10 +320,10 @@ class Wires:
 
     Sockets of the unix family deliver at once, so that one look of the poller finds what was sent, however busy the machine.
     Only time is made up: it goes on by 61 µs at each look. `backends` are the far ends of what the balancer dialled. `logged`: the form of an
-    access log, which goes nowhere.
+    access log, which goes nowhere; `options`: what else is configured.
     """
 
-    def __init__(self, logged: str = "") -> None:
+    def __init__(self, logged: str = "", **options: Any) -> None:
         self.backends: list[socket.socket] = []
         clock = HeapClock(1000.0)
         now = Clock((1000.0 + look / 16384 for look in itertools.count()).__next__)
@@ -323,7 +334,7 @@ class Wires:
         log = {"log": {"file": "/dev/null", "format": logged}} if logged else {}
         self._writer = Writer(FileDestination("/dev/null"), runtime.soon, runtime.later)
         self._plane = DataPlane(
-            runtime, plan_of(balance(**log)), {DEFAULT: [door]}, hear=ignored, log_line=self._writer.line
+            runtime, plan_of(balance(**log, **options)), {DEFAULT: [door]}, hear=ignored, log_line=self._writer.line
         )
 
     def connect(self) -> socket.socket:
@@ -409,6 +420,61 @@ class OverNewSockets(OverSockets):
         return answer
 
 
+# The heads of SMALL in HPACK, the first and all others of a connection: its host is in the table from then on.
+FIRST_BLOCK = b"\x82\x86\x84\x41\x0e127.0.0.1:8080"
+NEXT_BLOCK = b"\x82\x86\x84\xbe"
+ANSWER_BLOCK = encode_status(200) + encode_lines(ANSWER.partition(CRLF)[2])
+
+
+class OverHttp2:
+    """The small request over HTTP/2, each on a stream of its own, one after the other; `backends`: they speak it too."""
+
+    def __init__(self, *, backends: bool) -> None:
+        pool = {**POOL, "backends": ["a:80"], "protocol": "h2"}
+        configured = {"pools": {"h2": pool}, "routes": [{"pool": "h2"}]} if backends else {}
+        self._wires = Wires(protocols=["h2"], **configured)
+        self._client = self._wires.connect()
+        self._answers = self._answers_of_http2() if backends else itertools.repeat(WHOLE_ANSWER)
+        self._stream = -1
+        begin = window_update(0, WINDOW_MOST - 65535)
+        self._client.send(PREFACE + settings_frame({}) + begin + self._request(FIRST_BLOCK))
+        self._answer()
+        for _ in range(WARMED):
+            self()
+
+    def _request(self, block: bytes) -> bytes:
+        self._stream += 2
+        return b"".join(headers_frames(self._stream, block, ended=True))
+
+    @staticmethod
+    def _answers_of_http2() -> Iterator[bytes]:
+        begin = settings_frame({}) + window_update(0, WINDOW_MOST - 65535)
+        for stream in itertools.count(1, 2):
+            head = b"".join(headers_frames(stream, ANSWER_BLOCK, ended=False))
+            yield begin + head + frame_head(6, DATA, END_STREAM, stream) + b"hello\n"
+            begin = b""
+
+    def __call__(self) -> bytes:
+        self._client.send(self._request(NEXT_BLOCK))
+        return self._answer()
+
+    def _answer(self) -> bytes:
+        look, backends = self._wires.poller.doRead, self._wires.backends
+        look()
+        if not backends[0].recv(65536):
+            raise AssertionError("the backend got no request")
+        backends[0].send(next(self._answers))
+        look()
+        answer = self._client.recv(65536)
+        if not answer.endswith(frame_head(6, DATA, END_STREAM, self._stream) + b"hello\n"):
+            raise AssertionError(f"{answer!r}")
+        return answer
+
+    def __del__(self) -> None:
+        self._client.close()
+        self._wires.close()
+
+
 class Deaf:
     """A protocol that takes what comes and does nothing."""
 
@@ -478,5 +544,7 @@ SUBJECTS: dict[str, Subject] = {
     **{f"socketpairs, small, logged as {form}": over_logged(SMALL_ONE, form) for form in FORMATS},
     **{f"socketpairs, browser, logged as {form}": over_logged(BROWSER_VARYING, form) for form in FORMATS},
     "socketpairs, small, new connection": lambda: OverNewSockets(SMALL_LAST),
+    "socketpairs, small, HTTP/2": lambda: OverHttp2(backends=False),
+    "socketpairs, small, HTTP/2 on both sides": lambda: OverHttp2(backends=True),
     "poller, 64 events, a byte received for each": Dispatch,
 }

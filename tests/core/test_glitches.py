@@ -35,6 +35,14 @@ def test_a_request_that_ends_well_forgives_one_and_none_is_saved_up():
     assert glitches.note(1, "resets", 10.0)
 
 
+def test_a_request_that_ends_well_may_forgive_more_than_one_and_none_is_saved_up():
+    glitches = Glitches()
+    glitches.note(3, "resets", 10.0)
+    glitches.forgive(4.0)
+    assert not glitches.note(GLITCHES_MOST, "resets", 10.0)
+    assert glitches.note(1, "resets", 10.0)
+
+
 def test_what_answers_have_paid_for_costs_nothing_until_that_is_used_up():
     glitches = Glitches()
     glitches.paid = 10 * PAID_MOST

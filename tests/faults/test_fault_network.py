@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 from faults.happenings import happenings
-from faults.story import complaints, report
+from faults.story import NETWORK, complaints, report
 from faults.timing import Hours
 from faults.town import WALL_CLOCK, Town
 from some import some
@@ -162,12 +162,8 @@ def test_every_request_ends_in_one_way_and_nothing_is_left(seed, seen):
 @pytest.mark.long
 @pytest.mark.parametrize("first", range(SEEDS, MANY, BLOCK))
 def test_so_it_is_with_many_more_seeds(first):
-    failed = []
-    for seed in range(first, min(first + BLOCK, MANY)):
-        found = complaints(seed)
-        if found:
-            failed.append(report(seed, found))
-    assert not failed, "\n".join(failed)
+    failed = NETWORK.failed_among(range(first, min(first + BLOCK, MANY)))
+    assert not failed, failed
 
 
 @pytest.mark.parametrize("seed", [2, 44, 101, *OVER_TLS])

@@ -3,7 +3,8 @@
 import re
 
 import pytest
-from faults.mutations import MUTATIONS, PACKAGE, TESTS, Change, Mutation, broken, caught_at
+from faults.mutating import TESTS, Change, Mutation, broken, caught_at, check_that_it_applies, row_of
+from faults.mutations import MUTATIONS
 
 MOST_SEEDS = 1500
 # | a POST is sent again | `IDEMPOTENT` | 1 | what the oracle said |
@@ -38,11 +39,7 @@ def package(tmp_path):
 
 @each
 def test_what_a_mutation_changes_is_there(mutation):
-    files = broken(mutation, PACKAGE)
-    assert files
-    for path, source in files.items():
-        compile(source, path, "exec")
-        assert source != path.read_text()
+    check_that_it_applies(mutation)
 
 
 def test_a_mutation_changes_its_definition_and_nothing_else(package):
@@ -84,6 +81,6 @@ def test_the_documentation_lists_them_all():
 @pytest.mark.long
 @each
 def test_a_mutation_is_caught(mutation, tmp_path):
-    seeds, said = caught_at(mutation, tmp_path, MOST_SEEDS)
-    print(f"| {mutation.name} | {where(mutation)} | {seeds} | {said.splitlines()[1].strip() if seeds else ''} |")
+    seeds, said = caught_at(mutation, tmp_path, MOST_SEEDS, "faults")
+    print(row_of(mutation, seeds, said))
     assert seeds is not None, f"{MOST_SEEDS} seeds see nothing wrong: {said}"

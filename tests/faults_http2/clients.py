@@ -45,6 +45,7 @@ class Asking(Actor):
         self.stream: Stream | None = None
         self.gave_up_at: float | None = None
         self.given_up = ""  # what it waited for in vain
+        self.starves = False  # its body waits, since the connection takes no more
         self._credit = 0
         self._crediting = False
         self._how = client.rng.choice(CREDITS) if client.credits == "mixed" else client.credits
@@ -93,6 +94,7 @@ class Asking(Actor):
             if self._done(stream):
                 return
             room = peer.data_room(stream)
+            self.starves = bool(left) and peer.window <= 0
             if left and not room:
                 yield (lambda: self._done(stream) or peer.data_room(stream) > 0), PATIENCE_S
                 if not self._done(stream) and not peer.data_room(stream):
@@ -207,7 +209,10 @@ class Client(Actor):
         self._shut = settings.get(WINDOW, WINDOW_BYTES) < 5000
         self.dribbles = self._shut  # opens windows by little
         self._wide = rng.random() < 0.4
-        self._stingy = rng.random() < 0.4  # with the window of the connection
+        # Sends more than the window of a connection takes at a time.
+        self.heavy = rng.random() < 0.04
+        # With the window of the connection: it gives nothing before half of it is used, or before some time has passed.
+        self._stingy = rng.choice(["", "", "half", "late"])
         self._credit = 0
         self._slow = rng.random() < 0.1
         self._resting = False
@@ -255,7 +260,7 @@ class Client(Actor):
             return
         if size:
             self._credit += size
-            if not self._stingy or self._credit > WINDOW_BYTES // 2:
+            if not self._stingy or (self._stingy == "half" and self._credit > WINDOW_BYTES // 2):
                 self._pay()
             elif self._credit == size:
                 self.clock.callLater(self.rng.uniform(0.1, 1.0), self._pay)
@@ -305,9 +310,10 @@ class Client(Actor):
     def _ask(self, index: int, *, bulky: bool) -> Ask:
         rng = self.rng
         name = f"{self.name}r{index}"
-        method = rng.choice(METHODS)
+        method = "PUT" if self.heavy else rng.choice(METHODS)
         has_body = method in ("POST", "PUT", "PATCH")
-        body = pattern(name, size(rng, bulky=bulky)) if has_body else b""
+        length = rng.randrange(150_000, 350_000) if self.heavy else size(rng, bulky=bulky)
+        body = pattern(name, length) if has_body else b""
         fault = rng.choice(FAULTS) if has_body and body and rng.random() < 0.06 else ""
         says_length = bool(body) and (fault in ("too little", "too much") or rng.random() < 0.6)
         expects = bool(body) and rng.random() < 0.15
@@ -334,7 +340,8 @@ class Client(Actor):
             if self.over or self.leaves or self.peer.went:
                 break
             some = []
-            for _ in range(150 if rng.random() < 0.01 else rng.choice([1, 1, 2, 3, 5, 12])):
+            many = 150 if rng.random() < 0.01 else rng.choice([1, 1, 2, 3, 5, 12])
+            for _ in range(6 if self.heavy else many):
                 some.append(Asking(self, self._ask(index, bulky=bulky)))
                 index += 1
             self.askings += some

@@ -1,17 +1,15 @@
-"""HTTP/2 broken on purpose, each time in one place, to see that its fault network notices: see `faults.mutations`, which applies them."""
+"""HTTP/2 broken on purpose, each time in one place: what its fault network has to notice. See `faults.mutating`, which applies them."""
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 
-from faults.mutations import TESTS, Change, Mutation, broken_copy, once
+from faults.mutating import Change, Mutation, once, tell_of_each
 
 MUTATIONS = (
     once("a body that was cut has an end", "Http2Stream.abort", "self.give_up(INTERNAL_ERROR)", 'self.finish(b"")'),
     once("credit is given while nobody takes the body", "Http2Stream._give_credit", "and not self._paused ", ""),
+    once("a stream is credited again for what it was credited for", "Http2Stream._give_credit", "self._credit = 0"),
     once("a window is not used up by what waited for it", "Http2Stream.take_turn", "self.window -= size"),
-    once("the window of a connection is not used up", "Http2.take_window", "self._window -= size"),
+    once("the window of a connection is not used up", "FrameWriter.take_window", "self.window -= size"),
     once("a change of settings changes no window", "Http2._resize_windows", "stream.window += more"),
     once(
         "a reset of the client does not end its request",
@@ -21,7 +19,7 @@ MUTATIONS = (
     once("trailers of an answer are lost", "Http2Stream.finish", "self._trailers = trailers"),
     once("trailers of a request are lost", "read_trailers", "lines.append(entry.line)"),
     once("a stream that is over stays a client", "Http2Stream._close", "self._frontend.clients.pop(self, None)"),
-    once("a smaller HPACK table is not spoken of", "Http2.send_block", "block = NO_TABLE + block"),
+    once("a smaller HPACK table is not spoken of", "FrameWriter.send_block", "block = self.before + block"),
     Mutation(
         "a request whose body is shorter than was said is whole",
         (
@@ -66,8 +64,8 @@ MUTATIONS = (
         "code == REFUSED_STREAM and not call.answered",
         "not call.answered",
     ),
-    once("a backend's window is not used up", "Http2Connection.take_window", "self._window -= size"),
-    once("a backend is credited while nobody takes its answer", "Http2Call._give_credit", "and not self._paused", ""),
+    once("an answer goes on while its client takes nothing", "Http2Call.data", "if self._paused:", "if False:"),
+    once("a backend's call has the window of another one", "Http2Connection.window_opened", "call.window += more"),
     once(
         "calls below the last of a GOAWAY are made again",
         "Http2Connection.goaway_received",
@@ -78,27 +76,5 @@ MUTATIONS = (
 )  # fmt: skip
 
 
-def caught_at(mutation: Mutation, where: Path, most: int) -> tuple[int | None, str]:
-    """How many seeds it takes until the network complains, None when it does not; and what it says."""
-    paths = [str(broken_copy(mutation, where)), str(TESTS)]
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "faults_http2", "0", str(most - 1), "1"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return None, done.stdout
-    said = done.stdout[max(done.stdout.find("seed "), 0) :]
-    assert said.startswith("seed "), done.stdout + done.stderr
-    return int(said.partition(":")[0].removeprefix("seed ")) + 1, said
-
-
-if __name__ == "__main__":  # tells of each: `python -m faults_http2.mutations SEEDS FOLDER`
-    for number, one in enumerate(MUTATIONS):
-        folder = Path(sys.argv[2]) / str(number)
-        folder.mkdir()
-        seeds, told = caught_at(one, folder, int(sys.argv[1]))
-        first = told.splitlines()[1].strip() if seeds else ""
-        print(f"| {one.name} | {', '.join(f'`{name}`' for name in one.where)} | {seeds} | {first} |", flush=True)
+if __name__ == "__main__":
+    tell_of_each(MUTATIONS, "faults_http2", sys.argv[1:])

@@ -136,6 +136,13 @@ class Oracle:
                 continue
             if code != NO_ERROR and not (client.left == "half a head" and code == PROTOCOL_ERROR):
                 self.complain(f"{client} was sent away with {code}: {reason!r}, behind {last}")
+        for last, _, _ in peer.went:
+            for number, asking in client.by_stream.items():
+                stream = asking.stream
+                if number > last and stream is not None and (stream.heads or asking.ask.name in self.records):
+                    self.complain(
+                        f"{asking} was served on stream {number}, and a GOAWAY says that nothing behind {last} is"
+                    )
         if len(peer.went) > 1 and sorted(peer.went, key=lambda one: -one[0]) != peer.went:
             self.complain(f"{client} heard of more streams than before: {peer.went}")
 
@@ -193,6 +200,8 @@ class Oracle:
         if not nonce:
             if head[":status"] not in ("400", "408", "413", "429", "500", "502", "503", "504"):
                 self.complain(f"{name} was told {head} by ourselves")
+            if head[":status"] == "408" and asking.starves and not self.town.chances.stalled:
+                self.complain(f"{name} was told that its body is late, and the connection took nothing")
             if ended_by in WELL:
                 self.complain(f"{name} ended well, and was told {head} by ourselves")
             return

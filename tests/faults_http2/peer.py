@@ -31,7 +31,6 @@ from twisted_lb.testing import HeapClock
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME_BYTES = 16384
 WINDOW_BYTES = 65535
-WINDOW_MOST = 2**31 - 1
 TABLE_SIZE, STREAMS, WINDOW = 1, 3, 4
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 1, 2, 7, 8, 11
 OF_CONNECTIONS = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"}
@@ -41,7 +40,8 @@ Fields = list[tuple[str, str]]
 
 class Stream:
     """One stream, as far as both have come. `window`: what may be said on it; `room`: what may be heard, by what the other end knows
-    of it. `heard_end` and `said_end`: END_STREAM; `reset`: with which code the other end gave it up; `given_up`: we did.
+    of it. `heard_end` and `said_end`: END_STREAM; `reset`: with which code the other end gave it up; `given_up`: we did, and since it is
+    `known` the other end has nothing to say on it. `spent`: what was said of its window, padding included.
     """
 
     def __init__(self, number: int, window: int, room: int) -> None:
@@ -52,10 +52,12 @@ class Stream:
         self.trailers: Fields | None = None
         self.body = bytearray()
         self.said = 0  # bytes of its body
+        self.spent = 0
         self.credited = 0  # what the other end lets us say
         self.said_end = self.heard_end = False
         self.reset: int | None = None
         self.given_up: int | None = None
+        self.known = False
 
     @property
     def head(self) -> dict[str, str]:
@@ -96,6 +98,9 @@ class Peer:
         self.streams: dict[int, Stream] = {}
         self.went: list[tuple[int, int, bytes]] = []
         self.window = WINDOW_BYTES
+        self.spent = 0
+        self._granted = 0  # beyond WINDOW_BYTES, before it was for what had come
+        self._credited = 0
         self.room = WINDOW_BYTES  # of what may be heard on all streams together
         self.others: dict[int, int] = {}  # what the other end says of itself
         self.mute = False  # says no more, be it in the middle of a frame
@@ -195,7 +200,9 @@ class Peer:
             self.costs += 1
         stream.said += len(data)
         stream.window -= size
+        stream.spent += size
         self.window -= size
+        self.spent += size
         self.send(frame)
 
     def give_up(self, stream: Stream, code: int) -> None:
@@ -204,6 +211,10 @@ class Peer:
             stream.given_up = code
             self.costs += 2
             self.send(RstStreamFrame(stream.number, error_code=code))
+            if self.client:
+                # What is behind the answer to this was said by who knows of it.
+                self.costs += 1
+                self.send(PingFrame(0, stream.number.to_bytes(8, "big")))
 
     def credit(self, stream: Stream | None, more: int) -> None:
         """WINDOW_UPDATE."""
@@ -289,6 +300,10 @@ class Peer:
             self._take_reset(frame)
         elif isinstance(frame, PingFrame) and "ACK" not in frame.flags:
             self.send(PingFrame(0, frame.opaque_data, flags=["ACK"]))
+        elif isinstance(frame, PingFrame):
+            stream = self.streams.get(int.from_bytes(frame.opaque_data, "big"))
+            if stream is not None:
+                stream.known = stream.given_up is not None
         elif isinstance(frame, GoAwayFrame):
             self.went.append((frame.last_stream_id, frame.error_code, frame.additional_data))
         elif isinstance(frame, PushPromiseFrame):
@@ -321,6 +336,9 @@ class Peer:
         elif stream.heard_end or stream.reset is not None:
             end = "its end" if stream.heard_end else f"its reset with {stream.reset}"
             self.complain(f"{what} on stream {number} behind {end}")
+            return None
+        elif stream.known:
+            self.complain(f"{what} on stream {number}, which was given up, as the other end knows")
             return None
         return stream
 
@@ -409,8 +427,10 @@ class Peer:
         more = frame.window_increment
         if not frame.stream_id:
             self.window += more
-            if self.window > WINDOW_MOST:
-                self.complain("a window of the connection that is too large")
+            self._credited += more
+            self._granted = self._granted or more
+            if self._credited > self._granted + self.spent:
+                self.complain(f"the connection is credited {self._credited - self._granted} bytes for {self.spent}")
             self.told(None)
             return
         stream = self.streams.get(frame.stream_id)
@@ -419,8 +439,8 @@ class Peer:
             return
         stream.window += more
         stream.credited += more
-        if stream.credited > stream.said + 256 * 200:
-            self.complain(f"stream {frame.stream_id} is credited {stream.credited} bytes for {stream.said}")
+        if stream.credited > stream.spent:
+            self.complain(f"stream {frame.stream_id} is credited {stream.credited} bytes for {stream.spent}")
         self.told(stream)
 
     def _take_reset(self, frame: RstStreamFrame) -> None:

@@ -29,7 +29,7 @@ TREATMENTS = {
     "answer late": 3,
     "never": 1,
     "refuse": 4,
-    "give up": 4,
+    "give up": 12,
     "give up in the body": 5,
     "stall in the body": 1,
     "die": 2,

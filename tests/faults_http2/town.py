@@ -31,6 +31,8 @@ from twisted_lb.testing.balanced import runtime_of
 LB = "lb:8080"
 START = 1000.0
 LOOK_S = 0.1
+# After so long a drain is known to whoever listens, where nothing stalls.
+DRAIN_HEARD_S = 2.0
 # A stream's window, and what has come with one receive beyond it.
 HELD_MOST = 65536
 # What is kept of an answer: the mark, and what was sent ahead with one receive beyond it.
@@ -213,9 +215,17 @@ class Town:
 
     def _drain(self, within_s: float) -> None:
         self.note("operator", f"drains within {within_s} s")
+        if not self.chances.stalled:
+            self.clock.callLater(DRAIN_HEARD_S, self._look_at_drain, [one for one in self.clients if not one.over])
         self.drained = True
         self.balanced.listener.stop()
         self.plane.drain(within_s).addCallback(lambda _: self._drained())
+
+    def _look_at_drain(self, clients: list[Client]) -> None:
+        """Who was here when it began, and still is, has been told."""
+        for client in clients:
+            if client.reads_at_once and not (client.over or client.left or client.peer.went):
+                self.complaints.append(f"{client} is not told of the drain")
 
     def _drained(self) -> None:
         self.note("operator", "has drained it")

@@ -1,20 +1,16 @@
 """The laws of what a connection begins with: on what is known, on bytes changed by chance, and with atheris where it is."""
 
-import importlib.util
-import os
-import subprocess
-import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 from fuzz import fuzz_arrival
+from fuzz.bending import NO_ATHERIS, bent, check_by_atheris
 from fuzz.fuzz_arrival import one, openssl_is_told
 
 HERE = Path(__file__).parent
 KNOWN = {file.name: file.read_bytes() for file in sorted((HERE / "corpus_arrival").iterdir())}
 known = pytest.mark.parametrize("data", KNOWN.values(), ids=KNOWN)
-RUNS = 20_000
 
 
 @known
@@ -22,36 +18,12 @@ def test_the_laws_hold_for_what_is_known(data):
     one(data)
 
 
-def changed(data: bytes, rng: Random) -> bytes:
-    """An input with a few bytes changed, taken away, doubled, or with a piece of another one."""
-    kept = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(2, len(kept))
-        end = min(len(kept), at + rng.choice((1, 1, 2, 4, 16)))
-        match rng.randrange(5):
-            case 0:
-                kept[at] = rng.randrange(256)
-            case 1:
-                kept[at] ^= 1 << rng.randrange(8)
-            case 2:
-                del kept[at:end]
-            case 3:
-                kept[at:at] = kept[at:end]
-            case _:
-                other = rng.choice(list(KNOWN.values()))
-                begin = rng.randrange(2, len(other))
-                kept[at:end] = other[begin : begin + rng.choice((1, 4, 16, 64))]
-        if len(kept) < 4:
-            break
-    return bytes(kept)
-
-
 @known
 @pytest.mark.parametrize("seed", range(3))
 def test_the_laws_hold_for_what_is_known_with_bytes_changed(data, seed):
     rng = Random(seed)
     for _ in range(20):
-        one(changed(data, rng))
+        one(bent(data, rng, KNOWN.values(), spared=2))
 
 
 def test_the_laws_hold_for_chance():
@@ -85,20 +57,6 @@ def test_a_header_that_means_something_else_is_noticed(monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="no atheris for this Python")
+@pytest.mark.skipif(NO_ATHERIS, reason="no atheris for this Python")
 def test_a_fuzzer_breaks_no_law(tmp_path):
-    """From the same seed: it finds its way by the branches that are taken, which only the pure build shows."""
-    found = tmp_path / "corpus"
-    found.mkdir()
-    words = [f"-runs={RUNS}", "-seed=16", "-max_len=4096", "-timeout=10", f"-artifact_prefix={tmp_path}/"]
-    words += [f"-dict={HERE / 'arrival.dict'}", str(found), str(HERE / "corpus_arrival")]
-    done = subprocess.run(
-        [sys.executable, HERE / "fuzz_arrival.py", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"Done {RUNS} runs" in done.stderr
-    assert any(found.iterdir())  # new branches were taken
+    check_by_atheris("arrival", tmp_path, HERE / "corpus_arrival", seed=16, longest=4096)

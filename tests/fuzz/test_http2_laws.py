@@ -1,20 +1,12 @@
 """The laws of HTTP/2's bytes: on what is known, on bytes changed by chance, on a thousand hostile heads, and with atheris where it is."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
 from fuzz import fuzz_http2
+from fuzz.bending import NO_ATHERIS, bent, check_by_atheris
 from fuzz.fuzz_http2 import FIELD, VALUE, one
 from fuzz.known_http2 import KNOWN, POST, text
-
-HERE = Path(__file__).parent
-RUNS = 20_000
-
 
 known = pytest.mark.parametrize("data", KNOWN.values(), ids=KNOWN)
 
@@ -24,32 +16,8 @@ def test_the_laws_hold_for_what_is_known(data):
     one(data)
 
 
-def changed(data: bytes, rng: Random) -> bytes:
-    """An input with a few bytes changed, taken away, doubled, or with a piece of another one."""
-    kept = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(1, len(kept))
-        end = min(len(kept), at + rng.choice((1, 1, 2, 4, 16)))
-        match rng.randrange(6):
-            case 0:
-                kept[at] = rng.randrange(256)
-            case 1:
-                kept[at] ^= 1 << rng.randrange(8)
-            case 2:
-                del kept[at:end]
-            case 3:
-                kept[at:at] = kept[at:end]
-            case 4:
-                kept[at:at] = rng.choice(
-                    [b"\r\n", b"\0", b" ", b"\n", b"\r\nhost: b\r\n", b"transfer-encoding", b":", FIELD, VALUE]
-                )
-            case _:
-                other = rng.choice(list(KNOWN.values()))
-                begin = rng.randrange(2, len(other))
-                kept[at:end] = other[begin : begin + rng.choice((1, 4, 16, 64))]
-        if len(kept) < 4:
-            break
-    return bytes(kept)
+# What has a meaning in a head, or in a field block.
+WORDS = [b"\r\n", b"\0", b" ", b"\n", b"\r\nhost: b\r\n", b"transfer-encoding", b":", FIELD, VALUE]
 
 
 @known
@@ -57,7 +25,7 @@ def changed(data: bytes, rng: Random) -> bytes:
 def test_the_laws_hold_for_what_is_known_with_bytes_changed(data, seed):
     rng = Random(seed)
     for _ in range(40):
-        one(changed(data, rng))
+        one(bent(data, rng, KNOWN.values(), spared=1, words=WORDS))
 
 
 @pytest.mark.parametrize("kind", range(8))
@@ -114,24 +82,10 @@ def test_frames_that_are_told_otherwise_are_noticed(monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="no atheris for this Python")
+@pytest.mark.skipif(NO_ATHERIS, reason="no atheris for this Python")
 def test_a_fuzzer_breaks_no_law(tmp_path):
-    """From the same seed: it finds its way by the branches that are taken, which only the pure build shows."""
-    found, begun = tmp_path / "corpus", tmp_path / "begun"
-    found.mkdir()
+    begun = tmp_path / "begun"
     begun.mkdir()
     for number, data in enumerate(KNOWN.values()):
         (begun / str(number)).write_bytes(data)
-    words = [f"-runs={RUNS}", "-seed=17", "-max_len=2048", "-timeout=10", f"-artifact_prefix={tmp_path}/"]
-    words += [f"-dict={HERE / 'http2.dict'}", str(found), str(begun)]
-    paths = [str(HERE.parents[1]), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
-    done = subprocess.run(
-        [sys.executable, HERE / "fuzz_http2.py", *words],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"Done {RUNS} runs" in done.stderr
-    assert any(found.iterdir())  # new branches were taken
+    check_by_atheris("http2", tmp_path, begun, seed=17, longest=2048)

@@ -162,6 +162,16 @@ def test_the_answers_to_a_flood_of_pings_are_bounded(house):
     assert len(pongs) <= 1000
 
 
+def test_a_backend_that_pings_now_and_then_may_do_so_for_ever(house):
+    backend = house.http2("a:80", otherwise=lambda request: request.head())
+    house.ask()
+    request = backend.requests[-1]
+    for _ in range(250):
+        request.connection.raw(frame(PING, 0, 0, b"12345678") * 5 + frame(DATA, 0, request.stream, b"x"))
+        house.wait(1)
+    assert (house.records, backend.connection.open) == ([], True)
+
+
 # What ends a call, and not the connection: what comes for the call, and its outcome.
 MALFORMED = {
     "no status": (frame(HEADERS, END_HEADERS, 1, block((b"server", b"x"))), "BAD_RESPONSE"),

@@ -18,7 +18,7 @@ PAID_MOST: Final = 4096
 
 @mypyc_attr(acyclic=True)
 class Glitches:
-    """The budget of one connection. `paid`: frames that the answers sent so far have paid for: windows are opened and round trips are measured
+    """The budget of one connection. `paid`: frames that the bodies sent so far have paid for: windows are opened and round trips are measured
     because something was sent. `why`: what the last glitch was.
     """
 
@@ -47,10 +47,10 @@ class Glitches:
             return False
         return self.note(cost, why, now)
 
-    def forgive(self) -> None:
-        """A request has ended well: one glitch is forgiven."""
+    def forgive(self, most: float = 1.0) -> None:
+        """A request has ended well: one glitch is forgiven, or as many as that."""
         if self.count > 0.0:
-            self.count -= 1.0
+            self.count = max(self.count - most, 0.0)
 
     def __repr__(self) -> str:
         return f"<Glitches {self.count:.0f}, {self.paid} paid>"

@@ -17,12 +17,10 @@ from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.exchange import Exchange
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import Receiver, StreamTransport
-from twisted_lb.net.local_reply import Claim, claim_of
 from twisted_lb.net.outgoing import Outgoing
-from twisted_lb.net.own_answers import asked_host
+from twisted_lb.net.reception import Reception
 from twisted_lb.net.relay import Leg
-from twisted_lb.net.route import Lead, Route, client_name
-from twisted_lb.net.routing import Found
+from twisted_lb.net.route import Lead
 from twisted_lb.net.secured import Secured
 from twisted_lb.net.upstream import Upstream
 from twisted_lb.wire.grammar import CRLF, BadMessage
@@ -61,8 +59,8 @@ class Http1(ClientSide, Receiver, Speaker):
     """HTTP/1.1 on one connection of a client, driven by its transport and by the exchange (a ClientSide)."""
 
     __slots__ = (
-        "_advancing", "_agreed", "_ahead_paused", "_connection", "_exchange", "_found", "_frontend", "_going_on_later",
-        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_scheme", "_secured", "_started", "_state",
+        "_advancing", "_agreed", "_ahead_paused", "_connection", "_exchange", "_frontend", "_going_on_later",
+        "_lead", "_out", "_paused", "_persist", "_read_ended", "_reader", "_reception", "_scheme", "_secured", "_started", "_state",
         "_until_close", "_version", "requests",
     )  # fmt: skip
 
@@ -85,9 +83,8 @@ class Http1(ClientSide, Receiver, Speaker):
         self._exchange: Exchange | None = None
         self._advancing: bool = False
         self._going_on_later: bool = False
-        # The request: its route, and what follows from that; mostly the same as for the last one.
-        self._lead: Lead | None = None
-        self._found: Found | None = None
+        self._reception: Final = Reception(frontend, self._connection, secured, self._agreed)
+        self._lead: Lead | None = None  # of the request
         self._paused: bool = False  # the exchange takes no more of the body
         self._ahead_paused: bool = False  # too much was sent ahead
         self._read_ended: bool = False  # the client said that it will send no more
@@ -106,7 +103,7 @@ class Http1(ClientSide, Receiver, Speaker):
         if not self._connection.open(transport, self._scheme, self, certificate):
             self._persist = False
             detail = "too many connections of one client"
-            self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim_of_none(b"")))
+            self._say(*self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._reception.claim_of_none(b"")))
             self._state = _LINGERING
             self._connection.arm(LINGER_S)
             transport.loseConnection()
@@ -172,75 +169,21 @@ class Http1(ClientSide, Receiver, Speaker):
         if head is None:
             self._wait_for_head()
             return False
-        secured = self._secured
-        if secured is not None and not secured.serves_all(self._frontend.serving) and not self._serves(head, secured):
-            return True
-        fields = head.fields
-        route = self._frontend.straight
-        if route is None:
-            route = self._find_route(head)
-            if route is None:
-                return True
-        if fields.max_forwards == 0 and head.goes_no_further:
-            self._answer(head, self._frontend.answer_finally(head, self._claim(head), route))
-            return True
-        framing = fields.framing
-        if framing > 0 and not route.takes(framing):
-            reply = self._frontend.refuse(
-                Refusal.BODY_TOO_LARGE, "Content-Length is beyond the limit", self._claim(head), route
-            )
-            self._refuse_with(reply, heading=head.method == b"HEAD")
-            return False
-        self._begin(head, route)
+        lead = self._reception.lead(head, self._connection)
+        if lead is None:
+            self._turn_away(head)
+        else:
+            self._begin(head, lead)
         return True
 
-    def _serves(self, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered. What
-        names none is of the policy of all other hosts.
-        """
-        host = asked_host(head)
-        if secured.serves(host.decode("ascii", "replace"), self._frontend.serving):
-            return True
-        whose = f"host {host.decode('ascii', 'backslashreplace')}" if host else "what names no host"
-        detail = f"{whose} is of another TLS policy than the connection"
-        self._answer(head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
-        return False
-
-    def _find_route(self, head: RequestHead) -> Route | None:
-        """Find the route of a request that is admitted to one; None when it was answered. The same head on the same connection
-        is not looked at again.
-        """
-        frontend = self._frontend
-        connection = self._connection
-        if frontend.challenges is not None:
-            reply = frontend.challenges.answer(head)
-            if reply is not None:
-                frontend.challenged(self._claim(head), reply)
-                self._answer(head, reply)
-                return None
-        found = self._found
-        if found is None or head is not found.head or found.table is not frontend.table:
-            try:
-                found = self._found = frontend.table.find(head, connection.client)
-            except BadMessage as bad:
-                reply = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim(head))
-                self._refuse_with(reply, heading=head.method == b"HEAD")
-                return None
-        turned_away = frontend.turn_away(found, connection.client, connection.peer_port)
-        if turned_away is not None:
-            if found.flaw is None:
-                self._answer(head, turned_away)
-            else:
-                self._refuse_with(turned_away, heading=head.method == b"HEAD")
-            return None
-        action, admission = found.action, found.admission
-        assert action is not None
-        if admission is not None and admission.running:
-            connection.count(admission.running, found.client_key)
-        bound = connection.bound
-        if bound is None or bound.proxied:
-            return action.route(found.split_key)
-        return action.route_of(bound, found.split_key)
+    def _turn_away(self, head: RequestHead) -> None:
+        """Answer a request that the reception has turned away."""
+        reply = self._reception.reply
+        assert reply is not None
+        if self._reception.broken:
+            self._refuse_with(reply, heading=head.method == b"HEAD")
+        else:
+            self._answer(head, reply)
 
     def _wait_for_head(self) -> None:
         """Slow-head (slowloris) protection: a head has `head_s` from its first byte, however slowly it comes."""
@@ -250,16 +193,12 @@ class Http1(ClientSide, Receiver, Speaker):
             self._state = _HEAD
             self._connection.arm(self._connection.rules.head_s)
 
-    def _begin(self, head: RequestHead, route: Route) -> None:
+    def _begin(self, head: RequestHead, lead: Lead) -> None:
         fields = head.fields
-        lead = self._lead
         connection = self._connection
-        client = connection.client
-        if lead is None or fields is not lead.fields or route is not lead.route or client is not lead.client:
-            lead = self._lead = self._frontend.lead(fields, client, route)
+        self._lead = lead
         if connection.shared and not connection.admits(lead.client_name()):
-            detail = "too many requests of one client at a time"
-            self._answer(head, self._frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
+            self._answer(head, self._reception.refuse_one_more(head, lead.route))
             return
         self.requests += 1
         self._version = fields.version
@@ -293,19 +232,6 @@ class Http1(ClientSide, Receiver, Speaker):
             exchange.begin()
         else:
             exchange.begin_bound()
-
-    def _claim(self, head: RequestHead) -> Claim:
-        connection = self._connection
-        claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
-        claim.agreed = self.agreed
-        return claim
-
-    def _claim_of_none(self, start: bytes) -> Claim:
-        """The claim of what is no request; it starts like this."""
-        connection = self._connection
-        claim = Claim(self.who(), start).over(connection.client, connection.peer_port)
-        claim.agreed = self.agreed
-        return claim
 
     def _read_body(self, data: bytes) -> None:
         exchange = self._exchange
@@ -507,7 +433,7 @@ class Http1(ClientSide, Receiver, Speaker):
     def _refuse(self, bad: BadMessage) -> None:
         """Refuse what came, which is no request: a local reply, and the close."""
         # RFC 9110 9.3.2: no body for a HEAD, even for one that is refused.
-        claim = self._claim_of_none(self._reader.buffer)
+        claim = self._reception.claim_of_none(self._reader.buffer)
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         self._refuse_with(reply, heading=claim.method == b"HEAD")
 

@@ -3,7 +3,6 @@
 # Over 350 lines: frames are `wire/http2/`, a stream `http2_stream.py`; what is left is one state machine.
 
 from base64 import b64encode
-from collections import deque
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -20,13 +19,12 @@ from twisted_lb.net.abandoned import Abandoned
 from twisted_lb.net.client_connection import LAST_REQUEST_S, ClientConnection, Speaker
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.frame_writer import FrameWriter
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.http2_stream import STREAM_WINDOW_BYTES, Http2Stream, StreamOwner
 from twisted_lb.net.interfaces import Receiver, StreamTransport
-from twisted_lb.net.local_reply import Claim, claim_of
-from twisted_lb.net.own_answers import asked_host
-from twisted_lb.net.route import Lead, Route, client_name
-from twisted_lb.net.routing import Found
+from twisted_lb.net.local_reply import Claim
+from twisted_lb.net.reception import Reception
 from twisted_lb.net.secured import Secured
 from twisted_lb.wire.grammar import BadMessage
 from twisted_lb.wire.http2.errors import (
@@ -43,9 +41,7 @@ from twisted_lb.wire.http2.errors import (
     error_name,
 )
 from twisted_lb.wire.http2.frames import (
-    DATA,
     ENABLE_CONNECT_PROTOCOL,
-    END_STREAM,
     HEADER_TABLE_SIZE,
     INITIAL_WINDOW_SIZE,
     MAX_CONCURRENT_STREAMS,
@@ -57,9 +53,7 @@ from twisted_lb.wire.http2.frames import (
     WINDOW_MOST,
     FrameReader,
     FrameReceiver,
-    frame_head,
     goaway,
-    headers_frames,
     ping,
     reset_frame,
     settings_frame,
@@ -76,10 +70,6 @@ _log = Logger("twisted_lb.net.http2")
 _STREAMS_MOST: Final = 128
 # What a client may send on all streams together before we have taken it.
 _CONNECTION_WINDOW_BYTES: Final = 1048576
-# A batch of frames of ours leaves at its end, or when so many bytes are here.
-_FLUSH_BYTES: Final = 65536
-_JOINED_BYTES: Final = 16384
-_PIECES_MOST: Final = 1000
 # A head that is too long is told so (431), and costs as much as it had us read; one that is so many times too long is the end: what it is
 # decoded to is for its client a byte each (HPACK bomb).
 _EXCESS_TIMES: Final = 8
@@ -102,11 +92,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     """HTTP/2 on one connection of a client."""
 
     __slots__ = (
-        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_behind", "_connection", "_deaf", "_decoder", "_drained", "_drained_due",
-        "_flushing", "_found", "_frontend", "_gathering", "_glitches", "_gone_out", "_head_due", "_heard_at", "_initial_window", "_kept", "_last",
-        "_last_call", "_lead", "_leaving", "_left_behind", "_line", "_opened", "_out", "_out_bytes", "_over", "_read_ended", "_reader",
-        "_requests", "_reset", "_room", "_scheme", "_secured", "_sent", "_shrinks", "_streams",
-        "_table_bytes", "_unanswered", "_uncredited", "_window", "requests",
+        "_acknowledged", "_agreed", "_asked", "_asked_at", "_begun", "_connection", "_deaf", "_decoder", "_frontend", "_gathering",
+        "_glitches", "_head_due", "_heard_at", "_initial_window", "_kept", "_last", "_last_call", "_leaving", "_left_behind", "_opened",
+        "_over", "_read_ended", "_reader", "_reception", "_requests", "_reset", "_room", "_scheme", "_secured", "_streams", "_table_bytes", "_unanswered",
+        "_uncredited", "_writer", "requests",
     )  # fmt: skip
 
     def __init__(
@@ -145,32 +134,21 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._asked_at: float = NEVER
         self._unanswered: int = 0
         self._head_due: float = NEVER  # by when the head that has begun is to be here
-        self._lead: Lead | None = None
-        self._found: Found | None = None
+        self._reception: Final = Reception(frontend, self._connection, secured, self._agreed)
         # Flow control.
         self._initial_window: int = WINDOW_BYTES
         self._table_bytes: int = TABLE_BYTES  # of the client's HPACK decoder, by what it knows of us
-        self._shrinks: bool = False  # the next field block is to tell it so
-        self._window: int = WINDOW_BYTES  # what the client takes on all streams together
         self._room: int = _CONNECTION_WINDOW_BYTES  # what it may send
         self._uncredited: int = 0
-        self._line: Final[deque[Http2Stream]] = deque()
-        self._drained: list[Http2Stream] = []
-        self._drained_due: bool = False
         self._kept: int = 0
-        self._sent: int = 0
-        # What leaves at the end of the batch.
-        self._out: list[bytes] = []
-        self._gone_out: int = 0  # how many pieces have left before those
-        self._out_bytes: int = 0
-        self._flushing: bool = False
-        self._behind: int = 0  # what was sent since the client takes nothing
+        self._writer: Final = FrameWriter(frontend.runtime.soon, self._glitches, self._fell_behind)
 
     # Bytes in.
 
     def makeConnection(self, transport: StreamTransport) -> None:
         """A client connected."""
         connection = self._connection
+        self._writer.attach(transport)
         counts = self._frontend.http2_counts
         counts.connections += 1
         counts.connections_total += 1
@@ -184,13 +162,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         }
         if self._frontend.table.websockets:
             settings[ENABLE_CONNECT_PROTOCOL] = 1
-        self.send(settings_frame(settings), window_update(0, _CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
+        self._writer.send(settings_frame(settings), window_update(0, _CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
         if not admitted:
             detail = "too many connections of one client"
             self._frontend.refuse(Refusal.RATE_LIMITED, detail, Claim(connection.client.name))
             self._stop()
-            self.send(goaway(0, ENHANCE_YOUR_CALM, detail.encode("ascii")), b"")
-            self._flush()
+            self._writer.send(goaway(0, ENHANCE_YOUR_CALM, detail.encode("ascii")), b"")
+            self._writer.flush()
             connection.linger(half_close=False)
         elif self._frontend.draining:
             self._leave()
@@ -263,7 +241,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def _go_on(self) -> None:
         """All others had their turn: read on, unless the client has to take something first."""
-        if self._deaf and not self._over and self._behind <= _BEHIND_BYTES:
+        if self._deaf and not self._over and self._writer.behind <= _BEHIND_BYTES:
             self._read_on()
 
     def _read_on(self) -> None:
@@ -315,7 +293,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         counts = self._frontend.http2_counts
         counts.streams += 1
         counts.streams_total += 1
-        opened = Http2Stream(self, self._frontend, connection, stream, self._initial_window)
+        opened = Http2Stream(self, self._writer, self._frontend, connection, stream, self._initial_window)
         opened.first_of_its_connection = self.requests == 1
         self._streams[stream] = opened
         try:
@@ -347,35 +325,22 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def _begin(self, stream: Http2Stream, head: RequestHead, *, ended: bool) -> None:
         """Begin the exchange of a request, or answer it."""
-        frontend, connection, secured = self._frontend, self._connection, self._secured
-        framing = head.fields.framing
-        stream.open(self._agreed, framing, ended=ended)
-        if secured is not None and not secured.serves_all(frontend.serving) and not self._serves(stream, head, secured):
+        connection, reception = self._connection, self._reception
+        stream.open(self._agreed, head.fields.framing, ended=ended)
+        lead = reception.lead(head, stream)
+        if lead is None:
+            assert reception.reply is not None
+            self._answer(stream, head, reception.reply)
             return
-        route = frontend.straight
-        if route is None:
-            route = self._find_route(stream, head)
-            if route is None:
-                return
-        if head.goes_no_further:
-            self._answer(stream, head, frontend.answer_finally(head, self._claim(head), route))
-            return
-        if framing > 0 and not route.takes(framing):
-            refusal, detail = Refusal.BODY_TOO_LARGE, "content-length is beyond the limit"
-            self._answer(stream, head, frontend.refuse(refusal, detail, self._claim(head), route))
-            return
-        lead, client = self._lead, connection.client
-        if lead is None or head.fields is not lead.fields or route is not lead.route or client is not lead.client:
-            lead = self._lead = frontend.lead(head.fields, client, route)
         if stream.key and not lead.upgrade:
             detail = "its route lets nobody switch to WebSocket (upgrades)"
-            self._answer(stream, head, frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, self._claim(head), route))
+            reply = self._frontend.refuse(Refusal.NOT_IMPLEMENTED, detail, reception.claim(head), lead.route)
+            self._answer(stream, head, reply)
             return
         if connection.shared and not self._admits(stream, lead.client_name()):
-            detail = "too many requests of one client at a time"
-            self._answer(stream, head, frontend.refuse(Refusal.RATE_LIMITED, detail, self._claim(head), route))
+            self._answer(stream, head, reception.refuse_one_more(head, lead.route))
             return
-        exchange = Exchange(frontend, stream, head, lead)
+        exchange = Exchange(self._frontend, stream, head, lead)
         stream.exchange = exchange
         if connection.full:
             exchange.client_full()
@@ -389,57 +354,14 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         stream.count_for(key)
         return True
 
-    def _serves(self, stream: Http2Stream, head: RequestHead, secured: Secured) -> bool:
-        """Whether the connection was let in by the policy of the host that a request names (RFC 9110 15.5.20); else it was answered."""
-        host = asked_host(head).decode("ascii", "backslashreplace")
-        if secured.serves(host, self._frontend.serving):
-            return True
-        detail = f"host {host} is of another TLS policy than the connection"
-        self._answer(stream, head, self._frontend.refuse(Refusal.MISDIRECTED, detail, self._claim(head)))
-        return False
-
-    def _find_route(self, stream: Http2Stream, head: RequestHead) -> Route | None:
-        """Find the route of a request that is admitted to one; None when it was answered."""
-        frontend, connection = self._frontend, self._connection
-        if frontend.challenges is not None:
-            reply = frontend.challenges.answer(head)
-            if reply is not None:
-                frontend.challenged(self._claim(head), reply)
-                self._answer(stream, head, reply)
-                return None
-        found = self._found
-        if found is None or head is not found.head or found.table is not frontend.table:
-            try:
-                found = self._found = frontend.table.find(head, connection.client)
-            except BadMessage as bad:
-                reply = frontend.refuse(refusal_of(bad.status), bad.reason, self._claim(head))
-                self._answer(stream, head, reply)
-                return None
-        turned_away = frontend.turn_away(found, connection.client, connection.peer_port)
-        if turned_away is not None:
-            self._answer(stream, head, turned_away)
-            return None
-        action, admission = found.action, found.admission
-        assert action is not None
-        if admission is not None and admission.running:
-            stream.count(admission.running, found.client_key)
-        return action.route(found.split_key)
-
-    def _claim(self, head: RequestHead) -> Claim:
-        connection = self._connection
-        claim = claim_of(head, client_name(connection.client, head.fields), connection.client, connection.peer_port)
-        claim.agreed = self._agreed
-        return claim
-
     def _answer(self, stream: Http2Stream, head: RequestHead, reply: tuple[ResponseHead, bytes]) -> None:
         """Send a local reply to a request that goes nowhere."""
         stream.reply(reply, heading=head.method == b"HEAD")
 
     def _refuse(self, stream: Http2Stream, bad: BadMessage, *, ended: bool) -> None:
         """Refuse what is no request. What is malformed is reset (RFC 9113 8.1.1), and costs its client as much as a reset of its own."""
-        claim = Claim(self._connection.client.name).over(self._connection.client, self._connection.peer_port)
+        claim = self._reception.claim_of_none(b"")
         claim.version = 20
-        claim.agreed = self._agreed
         reply = self._frontend.refuse(refusal_of(bad.status), bad.reason, claim)
         stream.open(claim.agreed, -1, ended=ended)
         if bad.status == 400:
@@ -475,7 +397,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             raise Http2Error(FLOW_CONTROL_ERROR, "more than the window of the connection takes")
         self._uncredited += size
         if self._uncredited >= _CONNECTION_WINDOW_BYTES // 2:
-            self.send(window_update(0, self._uncredited), b"")
+            self._writer.send(window_update(0, self._uncredited), b"")
             self._room += self._uncredited
             self._uncredited = 0
         known = self._streams.get(stream)
@@ -512,11 +434,11 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             elif name == HEADER_TABLE_SIZE and value < self._table_bytes:
                 # RFC 9113 4.3.1: the next field block says that we go by it. We use no table, and say so once for all.
                 self._table_bytes = 0
-                self._shrinks = True
+                self._writer.before = NO_TABLE
         if window >= 0:
             self._resize_windows(window)
-        self.send(SETTINGS_ACK, b"")
-        self._take_turns()
+        self._writer.send(SETTINGS_ACK, b"")
+        self._writer.take_turns()
 
     def _resize_windows(self, size: int) -> None:
         more = size - self._initial_window
@@ -526,7 +448,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             if stream.window > WINDOW_MOST:
                 raise Http2Error(FLOW_CONTROL_ERROR, "window of a stream that is too large")
             if more > 0:
-                self.line_up(stream)
+                self._writer.line_up(stream)
 
     def settings_acknowledged(self) -> None:
         """See FrameReceiver. There is nothing that holds only from then on."""
@@ -539,7 +461,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if not ack:
             # A client that measures round trips does so because something came (gRPC's BDP).
             self._glitch_unless_paid(1, "more pings than requests")
-            self.send(ping(payload, ack=True), b"")
+            self._writer.send(ping(payload, ack=True), b"")
         elif self._unanswered:
             self._unanswered -= 1
         else:
@@ -554,11 +476,9 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
     def window_opened(self, stream: int, more: int) -> None:
         """See FrameReceiver."""
         if not stream:
-            self._window += more
-            if self._window > WINDOW_MOST:
-                raise Http2Error(FLOW_CONTROL_ERROR, "window of the connection that is too large")
+            self._writer.open_window(more)
             self._glitch_unless_paid(1, "more windows than answers")
-            self._take_turns()
+            self._writer.take_turns()
             return
         known = self._streams.get(stream)
         if known is None:
@@ -571,8 +491,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             known.cut(PROTOCOL_ERROR if not more else FLOW_CONTROL_ERROR, "it breaks its window")
             return
         self._glitch_unless_paid(1, "more windows than answers")
-        self.line_up(known)
-        self._take_turns()
+        self._writer.line_up(known)
+        self._writer.take_turns()
 
     def priority_received(self, stream: int, fault: str) -> None:
         """See FrameReceiver."""
@@ -604,24 +524,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     # Of the streams.
 
-    @property
-    def sent_bytes(self) -> int:
-        """See StreamOwner."""
-        return self._sent
-
-    def take_window(self, most: int) -> int:
-        """See StreamOwner."""
-        if self._connection.full:
-            return 0
-        size = min(most, self._window)
-        if size <= 0:
-            return 0
-        self._window -= size
-        self._sent += size
-        # Clients open windows by what they have got, some for each piece that they read.
-        self._glitches.paid += 2 + (size >> 10)
-        return size
-
     def dribbled(self) -> None:
         """See StreamOwner: for what was taken out of the window nothing is paid (data dribble, CVE-2019-9511)."""
         if self._glitches.note_unless_paid(3, "windows that are opened by little", self._connection.clock.now):
@@ -631,41 +533,10 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """See StreamOwner."""
         self._gathering.append(stream)
 
-    def line_up(self, stream: Http2Stream) -> None:
-        """See StreamOwner."""
-        if not stream.in_line and not stream.over:
-            stream.in_line = True
-            self._line.append(stream)
-            self._flush_soon()
-
-    def _take_turns(self) -> None:
-        """Send of what the streams keep as much as the client takes, a frame of each by turns."""
-        line = self._line
-        while line and self._window > 0 and not self._connection.full:
-            stream = line.popleft()
-            stream.in_line = False
-            if stream.take_turn():
-                self.line_up(stream)
-
     def kept_more(self, count: int) -> int:
         """See StreamOwner."""
         self._kept += count
         return self._kept
-
-    def drained(self, stream: Http2Stream) -> None:
-        """See StreamOwner."""
-        self._drained.append(stream)
-        if not self._drained_due:
-            self._drained_due = True
-            self._frontend.runtime.soon(self._tell_drained)
-
-    def _tell_drained(self) -> None:
-        self._drained_due = False
-        drained = self._drained
-        self._drained = []
-        for stream in drained:
-            if not self._connection.full:
-                stream.tell_drained()
 
     def reset(self, stream: Http2Stream, code: int, *, blamed: bool = True) -> None:
         """See StreamOwner."""
@@ -682,7 +553,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if len(known) > _RESET_KNOWN:
             del known[next(iter(known))]
         self._frontend.http2_counts.reset_by_us(error_name(code))
-        self.send(reset_frame(number, code), b"")
+        self._writer.send(reset_frame(number, code), b"")
 
     def closed(self, stream: Http2Stream) -> None:
         """See StreamOwner."""
@@ -697,78 +568,12 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         else:
             self._await_client()
 
-    # Frames out.
-
-    def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
-        """See StreamOwner."""
-        if self._shrinks:
-            self._shrinks = False
-            block = NO_TABLE + block
-        frames = headers_frames(number, block, ended=ended)
-        for at in range(0, len(frames), 2):
-            self.send(frames[at], frames[at + 1])
-
-    def send_data(self, number: int, payload: bytes, flags: int) -> int:
-        """See StreamOwner."""
-        mark = self._gone_out + len(self._out)
-        self.send(frame_head(len(payload), DATA, flags, number), payload)
-        return mark
-
-    def end_data(self, number: int, mark: int, size: int) -> bool:
-        """See StreamOwner."""
-        at = mark - self._gone_out
-        if at < 0:
-            return False
-        self._out[at] = frame_head(size, DATA, END_STREAM, number)
-        return True
-
-    def send(self, head: bytes, payload: bytes) -> None:
-        """See StreamOwner."""
-        out = self._out
-        out.append(head)
-        if payload:
-            out.append(payload)
-        self._out_bytes += len(head) + len(payload)
-        if self._out_bytes > _FLUSH_BYTES:
-            self._flush()
-        else:
-            self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        if not self._flushing:
-            self._flushing = True
-            self._frontend.runtime.soon(self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flushing = False
-        if self._line:
-            self._take_turns()
-        if self._out:
-            self._flush()
-
-    def _flush(self) -> None:
-        out = self._out
-        size = self._out_bytes
-        self._out = []
-        self._out_bytes = 0
-        self._gone_out += len(out)
-        transport = self._connection.transport
-        if transport is None:
-            return
-        if size > _JOINED_BYTES and len(out) <= _PIECES_MOST:
-            transport.write_pieces(out)
-        else:
-            transport.write(b"".join(out))
-        if self._connection.full and not self._over:
-            self._behind += size
-            if self._behind > _BEHIND_BYTES:
-                self._stop_reading()
-
     # Flow control of the connection.
 
     def pauseProducing(self) -> None:
         """The client does not read as fast as we write (back-pressure)."""
         self._connection.stalled()
+        self._writer.stalled()
         for stream in list(self._streams.values()):
             stream.tell_full()
 
@@ -776,15 +581,17 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """The client has taken enough of what was written."""
         connection = self._connection
         connection.full = False
-        self._behind = 0
         self._heard_at = connection.clock.now
         self._await_client()
-        self._take_turns()
+        self._writer.resumed()
         for stream in list(self._streams.values()):
-            if not connection.full:
-                stream.tell_drained()
+            stream.tell_drained()
         if self._deaf:
             self._go_on()
+
+    def _fell_behind(self, size: int) -> None:
+        if size > _BEHIND_BYTES and not self._over:
+            self._stop_reading()
 
     def stopProducing(self) -> None:
         """Twisted says that the connection is lost; `connectionLost` follows."""
@@ -796,7 +603,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if self._leaving or self._over:
             return
         self._leaving = 1
-        self.send(goaway(STREAM_MOST, NO_ERROR), b"")
+        self._writer.send(goaway(STREAM_MOST, NO_ERROR), b"")
         self._frontend.deadlines.arm(self._last_call, self._connection.clock.now + LAST_REQUEST_S)
 
     def _left(self) -> None:
@@ -804,13 +611,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if self._leaving > 1 or self._over:
             return
         self._leaving = 2
-        self.send(goaway(self._last, NO_ERROR), b"")
+        self._writer.send(goaway(self._last, NO_ERROR), b"")
         if not self._streams:
             self._end()
 
     def _end(self) -> None:
         """Everything was said."""
-        self._flush()
+        self._writer.flush()
         self._stop()
         self._connection.linger(half_close=True)
 
@@ -820,8 +627,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             return
         self._say(code, reason)
         self._stop()
-        self.send(goaway(self._last, code, reason.encode("ascii", "replace")), b"")
-        self._flush()
+        self._writer.send(goaway(self._last, code, reason.encode("ascii", "replace")), b"")
+        self._writer.flush()
         self._drop("" if code == NO_ERROR else f"{error_name(code)}: {reason}")
         self._connection.linger(half_close=True)
 
@@ -901,7 +708,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         self._asked += 1
         self._asked_at = connection.clock.now
         self._unanswered += 1
-        self.send(ping(_PING), b"")
+        self._writer.send(ping(_PING), b"")
         connection.arm(_PING_S)
 
     def readConnectionLost(self) -> None:
@@ -927,7 +734,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """The connection is gone."""
         self._stop()
         self._drop()
-        self._out = []
+        self._writer.detach()
         self._frontend.http2_counts.connections -= 1
         self._connection.lost()
 
@@ -963,8 +770,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             stream.kill(why)
         if not self._over:
             self._stop()
-            self.send(goaway(self._last, NO_ERROR), b"")
-            self._flush()
+            self._writer.send(goaway(self._last, NO_ERROR), b"")
+            self._writer.flush()
         self._drop(why)
         self._connection.end(told=True)
 
@@ -982,8 +789,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """See Speaker."""
         if not self._over:
             self._stop()
-            self.send(goaway(self._last, NO_ERROR), b"")
-            self._flush()
+            self._writer.send(goaway(self._last, NO_ERROR), b"")
+            self._writer.flush()
         self._connection.linger(half_close=False)
 
     def __repr__(self) -> str:

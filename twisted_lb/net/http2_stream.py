@@ -17,6 +17,7 @@ from twisted_lb.net.client_connection import LINGER_S, ClientConnection
 from twisted_lb.net.client_side import ClientSide
 from twisted_lb.net.deadlines import Deadline
 from twisted_lb.net.exchange import Exchange
+from twisted_lb.net.frame_writer import FrameWriter
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.http2_tunnel import Http2Tunnel, TunnelStream
 from twisted_lb.net.relay import Leg
@@ -52,28 +53,8 @@ _DRIBBLE_BYTES: Final = 1024
 class StreamOwner:
     """The connection of a stream, as far as the stream asks it."""
 
-    def send(self, head: bytes, payload: bytes) -> None:
-        """Send a frame; it leaves together with all others of this batch."""
-        raise NotImplementedError
-
-    def send_data(self, number: int, payload: bytes, flags: int) -> int:
-        """Send a frame of an answer, likewise; what `end_data` knows it by."""
-        raise NotImplementedError
-
-    def end_data(self, number: int, mark: int, size: int) -> bool:
-        """Let a frame with so much of an answer be the last of its stream; False, and nothing is changed, where it has left already."""
-        raise NotImplementedError
-
-    def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
-        """Send a field block."""
-        raise NotImplementedError
-
     def reset(self, stream: "Http2Stream", code: int, *, blamed: bool = True) -> None:
         """Tell the client that a stream is over; `blamed`: for something that it has done, where the code does not say otherwise."""
-        raise NotImplementedError
-
-    def take_window(self, most: int) -> int:
-        """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
         raise NotImplementedError
 
     def dribbled(self) -> None:
@@ -88,21 +69,8 @@ class StreamOwner:
         """A stream is over, and a backend may be at work for it: see ClientSide."""
         raise NotImplementedError
 
-    def line_up(self, stream: "Http2Stream") -> None:
-        """The stream has something to send, and waits for its turn."""
-        raise NotImplementedError
-
-    def drained(self, stream: "Http2Stream") -> None:
-        """The client has taken enough of what the stream has kept for it: its exchange is told when this batch is over."""
-        raise NotImplementedError
-
     def kept_more(self, count: int) -> int:
         """The streams keep so many bytes more, or less, of answers; how many that are now."""
-        raise NotImplementedError
-
-    @property
-    def sent_bytes(self) -> int:
-        """How many bytes of answers have gone out on the connection."""
         raise NotImplementedError
 
     def closed(self, stream: "Http2Stream") -> None:
@@ -147,6 +115,7 @@ class Http2Stream(ClientSide, TunnelStream):
         "_sent",
         "_trailers",
         "_tunnel",
+        "_writer",
         "body_bytes",
         "exchange",
         "finishing",
@@ -160,7 +129,13 @@ class Http2Stream(ClientSide, TunnelStream):
     )  # fmt: skip
 
     def __init__(
-        self, owner: StreamOwner, frontend: Frontend, connection: ClientConnection, number: int, window: int
+        self,
+        owner: StreamOwner,
+        writer: FrameWriter,
+        frontend: Frontend,
+        connection: ClientConnection,
+        number: int,
+        window: int,
     ) -> None:
         self.number: Final = number
         self.exchange: Exchange | None = None
@@ -174,6 +149,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self.key: bytes = b""
         self._tunnel: Http2Tunnel | None = None
         self._owner: Final = owner
+        self._writer: Final = writer
         self._frontend: Final = frontend
         self._connection: Final = connection
         self._agreed: Agreed | None = None
@@ -331,7 +307,7 @@ class Http2Stream(ClientSide, TunnelStream):
     def _give_credit(self) -> None:
         """Let the client send more, as soon as half of the window is used: what a window update for each frame would cost."""
         if self._credit >= STREAM_WINDOW_BYTES // 2 and not self._paused and not self.request_ended:
-            self._owner.send(window_update(self.number, self._credit), b"")
+            self._writer.send(window_update(self.number, self._credit), b"")
             self._credit = 0
 
     @property
@@ -412,9 +388,9 @@ class Http2Stream(ClientSide, TunnelStream):
             lines = without(head.lines, b"sec-websocket-accept") + extra
             if not head.dated:
                 lines += b"date: " + self._frontend.runtime.http_date()
-            self._owner.send_block(self.number, encode_status(200) + encode_lines(lines), ended=False)
+            self._writer.send_block(self.number, encode_status(200) + encode_lines(lines), ended=False)
         elif head.status != 101 and not self._full and not self._connection.full:
-            self._owner.send_block(self.number, head.block + encode_lines(extra), ended=False)
+            self._writer.send_block(self.number, head.block + encode_lines(extra), ended=False)
 
     def start(self, head: ResponseHead, framing: int, extra: bytes) -> None:
         """See ClientSide."""
@@ -428,10 +404,10 @@ class Http2Stream(ClientSide, TunnelStream):
             block += encode_lines(b"date: " + self._frontend.runtime.http_date())
         exchange = self.exchange
         if framing != 0:
-            self._owner.send_block(self.number, block, ended=False)
+            self._writer.send_block(self.number, block, ended=False)
         elif head.status in _NO_CONTENT or (exchange is not None and exchange.head.method == b"HEAD"):
             self._answer_ended = True
-            self._owner.send_block(self.number, block, ended=True)
+            self._writer.send_block(self.number, block, ended=True)
         else:
             self._head = block  # it is not known yet whether trailers follow, or the end at all
 
@@ -441,7 +417,7 @@ class Http2Stream(ClientSide, TunnelStream):
             self.exchange.status = 502
         block = encode_status(502) + encode_lines(b"date: " + self._frontend.runtime.http_date())
         self._answer_ended = True
-        self._owner.send_block(self.number, block, ended=True)
+        self._writer.send_block(self.number, block, ended=True)
 
     def write(self, payload: bytes) -> None:
         """See ClientSide."""
@@ -449,15 +425,15 @@ class Http2Stream(ClientSide, TunnelStream):
             return
         size = len(payload)
         if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
-            taken = self._owner.take_window(size)
+            taken = self._writer.take_window(size)
             if taken == size:
                 self.window -= size
-                self._last_frame = self._owner.send_data(self.number, payload, 0)
+                self._last_frame = self._writer.send_data(self.number, payload, 0)
                 self._last_bytes = size
                 return
             if taken:
                 self.window -= taken
-                self._owner.send_data(self.number, payload[:taken], 0)
+                self._writer.send_data(self.number, payload[:taken], 0)
                 payload = payload[taken:]
                 size -= taken
         if not self._kept_bytes:
@@ -469,19 +445,19 @@ class Http2Stream(ClientSide, TunnelStream):
             kept_pieces.append(payload)
         self._kept_bytes += size
         kept = self._owner.kept_more(size)
-        self._owner.line_up(self)
+        self._writer.line_up(self)
         if not self._full and (self._kept_bytes > _HIGH_BYTES or (self._kept_bytes and kept > _ALL_HIGH_BYTES)):
             self._full = True
             if self.exchange is not None:
                 self.exchange.client_full()
 
     def take_turn(self) -> bool:
-        """Send a frame of what is kept; whether more is, and may be sent."""
+        """See BodySender."""
         if self.over or not self._kept_bytes:
             return False
         first, at = self._kept[0], self._kept_at
         wanted = min(len(first) - at, FRAME_BYTES)
-        size = self._owner.take_window(min(wanted, self.window))
+        size = self._writer.take_window(min(wanted, self.window))
         if size <= 0:
             return False
         if size < wanted and size < _DRIBBLE_BYTES:
@@ -498,7 +474,7 @@ class Http2Stream(ClientSide, TunnelStream):
             self._kept_at = end
         last = self.finishing and not self._kept_bytes and not self._trailers
         piece = first if size == len(first) else first[at:end]
-        self._last_frame = self._owner.send_data(self.number, piece, END_STREAM if last else 0)
+        self._last_frame = self._writer.send_data(self.number, piece, END_STREAM if last else 0)
         self._last_bytes = size
         if last:
             self._answer_ended = True
@@ -508,7 +484,7 @@ class Http2Stream(ClientSide, TunnelStream):
             return False
         if self._full and self._kept_bytes < _LOW_BYTES:
             self._full = False
-            self._owner.drained(self)
+            self._writer.drained(self)
         return self._kept_bytes > 0 and self.window > 0
 
     def _client_took(self) -> None:
@@ -521,8 +497,8 @@ class Http2Stream(ClientSide, TunnelStream):
             self._deadline.due = NEVER
 
     def tell_drained(self) -> None:
-        """See StreamOwner.drained."""
-        if self.exchange is not None and not self._full:
+        """See BodySender; while the connection takes nothing it is not told, but when that is over."""
+        if self.exchange is not None and not self._full and not self._writer.full:
             self.exchange.client_drained()
 
     def tell_full(self) -> None:
@@ -538,7 +514,7 @@ class Http2Stream(ClientSide, TunnelStream):
     def _send_head(self, *, ended: bool) -> None:
         head = self._head
         self._head = b""
-        self._owner.send_block(self.number, head, ended=ended)
+        self._writer.send_block(self.number, head, ended=ended)
 
     def finish(self, trailers: bytes) -> None:
         """See ClientSide."""
@@ -561,9 +537,9 @@ class Http2Stream(ClientSide, TunnelStream):
                     self._answer_is_out()
                     return
             if self._trailers:
-                self._owner.send_block(self.number, encode_lines(self._trailers), ended=True)
-            elif not self._last_bytes or not self._owner.end_data(self.number, self._last_frame, self._last_bytes):
-                self._owner.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+                self._writer.send_block(self.number, encode_lines(self._trailers), ended=True)
+            elif not self._last_bytes or not self._writer.end_data(self.number, self._last_frame, self._last_bytes):
+                self._writer.send(frame_head(0, DATA, END_STREAM, self.number), b"")
         self._answer_is_out()
 
     def _answer_is_out(self) -> None:
@@ -725,7 +701,7 @@ class Http2Stream(ClientSide, TunnelStream):
     def _await_client(self) -> None:
         """Slow-read protection begins: the client does not take what comes as fast as it comes."""
         self._answered_bytes = self._sent
-        self._moved = self._owner.sent_bytes
+        self._moved = self._writer.sent
         self._arm(self._connection.rules.taking_idle_s)
 
     def _timed_out(self) -> None:
@@ -734,7 +710,7 @@ class Http2Stream(ClientSide, TunnelStream):
             least = self._connection.rules.min_bytes_per_idle
             if self._sent - self._answered_bytes >= least:
                 self._await_client()
-            elif self.window > 0 and self._owner.sent_bytes - self._moved >= least:
+            elif self.window > 0 and self._writer.sent - self._moved >= least:
                 self._await_client()  # the others had their turns
             else:
                 self.cut(CANCEL, "it does not take its answer")

@@ -11,10 +11,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_lb.core.backend import Backend
+from twisted_lb.core.glitches import Glitches
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import STALLED, Outcome
 from twisted_lb.net.clock import Clock, Soon
 from twisted_lb.net.deadlines import Deadline, Deadlines
+from twisted_lb.net.frame_writer import FrameWriter
 from twisted_lb.net.interfaces import Receiver, StreamTransport
 from twisted_lb.net.relay import Leg
 from twisted_lb.net.settings import UpstreamRules
@@ -48,7 +50,6 @@ from twisted_lb.wire.http2.frames import (
     FrameReceiver,
     frame_head,
     goaway,
-    headers_frames,
     ping,
     reset_frame,
     settings_frame,
@@ -68,19 +69,14 @@ CALLS_MOST: Final = 100
 CALL_WINDOW_BYTES: Final = 1048576
 # And on all of them together. It is opened again as it is used, whatever the clients take: a slow one must not stop the others.
 CONNECTION_WINDOW_BYTES: Final = 16777216
-# A batch of frames of ours leaves at its end, or when so many bytes are here.
-_FLUSH_BYTES: Final = 65536
-_JOINED_BYTES: Final = 16384
-_PIECES_MOST: Final = 1000
 # Where nothing has come for so long though calls run, the backend is asked whether it is there (PING), and has so long to say so.
 SILENCE_S: Final = 30.0
 PING_ANSWER_S: Final = 10.0
 _PING: Final = b"twistdlb"
 # How long a connection that ends waits for its backend to take the rest.
 _CLOSING_S: Final = 10.0
-# Glitches: what costs us and brings nothing. A call that ends well makes up for some; above so many it is over.
-_GLITCHES_MOST: Final = 1000
-_EARNED: Final = 4
+# A call that ends well makes up for so many glitches: what a backend says to a stream that is closed already may be on its way.
+_EARNED: Final = 4.0
 
 
 class CallKeeper:
@@ -207,37 +203,38 @@ class Http2Call(Upstream):
         self._interim_bytes = 0
         if not self.number or self.requester is None:
             return
-        connection = self._connection
+        writer = self._connection.writer
         size, at = len(payload), 0
         if not self._kept:
             while at < size:
                 most = min(size - at, self.window, FRAME_BYTES)
                 if most <= 0:
                     break
-                taken = connection.take_window(most)
+                taken = writer.take_window(most)
                 if not taken:
                     break
                 piece = payload if taken == size else payload[at : at + taken]
-                self._last_frame = connection.send_data(self.number, piece)
+                self._last_frame = writer.send_data(self.number, piece, 0)
                 self._last_bytes = taken
                 self.window -= taken
                 at += taken
             if at == size:
                 return
         self._kept.append(payload[at:] if at else payload)
-        connection.line_up(self)
+        writer.line_up(self)
         if not self.full:
             self.full = True
             self.requester.upstream_full()
 
     def take_turn(self) -> bool:
-        """Send a frame of what is kept of the body; whether more is, and may be sent."""
+        """See BodySender."""
         kept = self._kept
         if not kept or self.requester is None:
             return False
         first, at = kept[0], self._kept_at
         most = min(len(first) - at, self.window, FRAME_BYTES)
-        taken = self._connection.take_window(most) if most > 0 else 0
+        writer = self._connection.writer
+        taken = writer.take_window(most) if most > 0 else 0
         if not taken:
             return False
         self.window -= taken
@@ -247,7 +244,7 @@ class Http2Call(Upstream):
             self._kept_at = 0
         else:
             self._kept_at = end
-        self._last_frame = self._connection.send_data(self.number, first if taken == len(first) else first[at:end])
+        self._last_frame = writer.send_data(self.number, first if taken == len(first) else first[at:end], 0)
         self._last_bytes = taken
         if kept:
             return self.window > 0
@@ -255,11 +252,11 @@ class Http2Call(Upstream):
         if self._request_ended:
             self._end_request()
         else:
-            self._connection.drained(self)
+            writer.drained(self)
         return False
 
     def tell_drained(self) -> None:
-        """The backend takes more of the request, as it was kept for it."""
+        """See BodySender: the backend takes more of the request, as it was kept for it."""
         if self.requester is not None and not self.full:
             self.requester.upstream_drained()
 
@@ -275,9 +272,11 @@ class Http2Call(Upstream):
         trailers = self._trailers
         self._trailers = b""
         if trailers:
-            self._connection.send_block(self.number, encode_lines(trailers), ended=True)
-        elif not self._last_bytes or not self._connection.end_data(self.number, self._last_frame, self._last_bytes):
-            self._connection.send(frame_head(0, DATA, END_STREAM, self.number), b"")
+            self._connection.writer.send_block(self.number, encode_lines(trailers), ended=True)
+        elif not self._last_bytes or not self._connection.writer.end_data(
+            self.number, self._last_frame, self._last_bytes
+        ):
+            self._connection.writer.send(frame_head(0, DATA, END_STREAM, self.number), b"")
 
     def flush(self) -> None:
         """See Upstream: all of a batch leaves at its end."""
@@ -389,7 +388,7 @@ class Http2Call(Upstream):
     def _give_credit(self) -> None:
         """Let the backend send more, as soon as half of the window is used."""
         if self._uncredited >= CALL_WINDOW_BYTES // 2 and not self._paused:
-            self._connection.send(window_update(self.number, self._uncredited), b"")
+            self._connection.writer.send(window_update(self.number, self._uncredited), b"")
             self._uncredited = 0
 
     # What it is at.
@@ -499,13 +498,13 @@ class Http2Connection(FrameReceiver, Receiver):
     """A connection to a backend that speaks HTTP/2. It lives from the connect to `connectionLost`, and carries as many calls at a time as
     its backend lets it (SETTINGS_MAX_CONCURRENT_STREAMS), and no more than CALLS_MOST.
 
-    `place`: for whom it is good; see `Greetings.place`. `leaving`: it takes no new calls, and ends with its last one.
+    `writer`: what leaves on it. `place`: for whom it is good; see `Greetings.place`. `leaving`: it takes no new calls, and ends with its last one.
     """
 
     __slots__ = (
-        "_deadline", "_drained", "_drained_due", "_encoder", "_feeding", "_flushing", "_full", "_glitches", "_gone_out", "_heard", "_heard_at", "_initial_window", "_line", "_most",
-        "_next", "_out", "_out_bytes", "_over", "_pinged_at", "_quiet", "_reader", "_responses", "_room", "_said", "_told", "_transport", "_uncredited",
-        "_window", "backend", "calls", "idle_since", "keeper", "leaving", "opened_at", "place", "requests", "secure",
+        "_deadline", "_encoder", "_feeding", "_glitches", "_heard", "_heard_at", "_initial_window", "_most", "_next", "_over", "_pinged_at", "_quiet",
+        "_reader", "_responses", "_room", "_said", "_told", "_transport", "_uncredited", "backend", "calls", "idle_since", "keeper", "leaving",
+        "opened_at", "place", "requests", "secure", "writer",
     )  # fmt: skip
 
     def __init__(self, keeper: CallKeeper, backend: Backend, place: object, *, secure: bool) -> None:
@@ -529,25 +528,16 @@ class Http2Connection(FrameReceiver, Receiver):
         self._most: int = CALLS_MOST  # less, for a while, where it has refused some
         self._feeding: bool = False
         self._heard: bool = False  # anything at all
-        self._glitches: int = 0
+        self._glitches: Final = Glitches()
         self._heard_at: float = self.opened_at
         self._pinged_at: float = NEVER
         self._quiet: bool = False  # nothing has come since it was idle, and had been used before
         # Flow control.
         self._initial_window: int = WINDOW_BYTES
-        self._window: int = WINDOW_BYTES  # what the backend takes on all calls together
         self._room: int = CONNECTION_WINDOW_BYTES  # what it may send
         self._uncredited: int = 0
-        self._full: bool = False
-        self._line: Final[deque[Http2Call]] = deque()
-        self._drained: list[Http2Call] = []
-        self._drained_due: bool = False
         self._told: list[Http2Call] = []  # something, with this batch
-        # What leaves at the end of the batch.
-        self._out: list[bytes] = []
-        self._gone_out: int = 0  # how many pieces have left before those
-        self._out_bytes: int = 0
-        self._flushing: bool = False
+        self.writer: Final = FrameWriter(keeper.soon, self._glitches)
 
     # Calls.
 
@@ -588,14 +578,13 @@ class Http2Connection(FrameReceiver, Receiver):
         requester = call.requester
         if requester is not None:
             requester.streamed(number)
-        self.send_block(number, self._encoder.encode(method, head), ended=ended)
+        self.writer.send_block(number, self._encoder.encode(method, head), ended=ended)
         if self._next > STREAM_MOST:
             self.leave()
 
     def completed(self, call: Http2Call, *, cut: bool) -> None:
         """A call has its whole answer; `cut`: the backend does not want the rest of the request (RFC 9113 8.1)."""
-        if self._glitches:
-            self._glitches = max(self._glitches - _EARNED, 0)
+        self._glitches.forgive(_EARNED)
         if self._most < self._said:
             self._most += 1
         self.drop(call, NO_ERROR if cut else -1)
@@ -605,7 +594,7 @@ class Http2Connection(FrameReceiver, Receiver):
         if self.calls.pop(call.number, None) is None:
             return
         if code >= 0:
-            self.send(reset_frame(call.number, code), b"")
+            self.writer.send(reset_frame(call.number, code), b"")
         if not self.calls:
             self._fall_idle()
 
@@ -627,6 +616,7 @@ class Http2Connection(FrameReceiver, Receiver):
     def makeConnection(self, transport: StreamTransport) -> None:
         """The connection is up."""
         self._transport = transport
+        self.writer.attach(transport)
         transport.registerProducer(self, True)
         # No table: a backend is near, and answers that repeat are recognized by their bytes.
         settings = {
@@ -635,8 +625,8 @@ class Http2Connection(FrameReceiver, Receiver):
             INITIAL_WINDOW_SIZE: CALL_WINDOW_BYTES,
             MAX_HEADER_LIST_SIZE: self.keeper.upstream_rules.limits.head_bytes,
         }
-        self.send(PREFACE, settings_frame(settings))
-        self.send(window_update(0, CONNECTION_WINDOW_BYTES - WINDOW_BYTES), b"")
+        self.writer.send(PREFACE, settings_frame(settings))
+        self.writer.send(window_update(0, CONNECTION_WINDOW_BYTES - WINDOW_BYTES), b"")
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes from the backend."""
@@ -695,7 +685,7 @@ class Http2Connection(FrameReceiver, Receiver):
             raise Http2Error(FLOW_CONTROL_ERROR, "more than the window of the connection takes")
         self._uncredited += size
         if self._uncredited >= CONNECTION_WINDOW_BYTES // 2:
-            self.send(window_update(0, self._uncredited), b"")
+            self.writer.send(window_update(0, self._uncredited), b"")
             self._room += self._uncredited
             self._uncredited = 0
         if not data and not ended:
@@ -755,11 +745,11 @@ class Http2Connection(FrameReceiver, Receiver):
                     if call.window > WINDOW_MOST:
                         raise Http2Error(FLOW_CONTROL_ERROR, "window of a stream that is too large")
                     if more > 0:
-                        self.line_up(call)
+                        self.writer.line_up(call)
             elif name == MAX_CONCURRENT_STREAMS:
                 self._said = self._most = value
-        self.send(SETTINGS_ACK, b"")
-        self._take_turns()
+        self.writer.send(SETTINGS_ACK, b"")
+        self.writer.take_turns()
 
     def settings_acknowledged(self) -> None:
         """See FrameReceiver. There is nothing that holds only from then on."""
@@ -767,8 +757,11 @@ class Http2Connection(FrameReceiver, Receiver):
     def ping_received(self, payload: bytes, *, ack: bool) -> None:
         """See FrameReceiver."""
         if not ack:
-            self._glitch("more pings than answers")
-            self.send(ping(payload, ack=True), b"")
+            # A backend that measures round trips does so because something came (gRPC's BDP).
+            why = "more pings than answers"
+            if self._glitches.note_unless_paid(1, why, self.keeper.clock.now):
+                raise Http2Error(ENHANCE_YOUR_CALM, why)
+            self.writer.send(ping(payload, ack=True), b"")
 
     def goaway_received(self, last: int, code: int, reason: bytes) -> None:
         """See FrameReceiver: what is above the last stream was not looked at, and what is not goes on."""
@@ -783,10 +776,8 @@ class Http2Connection(FrameReceiver, Receiver):
     def window_opened(self, stream: int, more: int) -> None:
         """See FrameReceiver."""
         if not stream:
-            self._window += more
-            if self._window > WINDOW_MOST:
-                raise Http2Error(FLOW_CONTROL_ERROR, "window of the connection that is too large")
-            self._take_turns()
+            self.writer.open_window(more)
+            self.writer.take_turns()
             return
         call = self._call(stream, "WINDOW_UPDATE")
         if call is None:
@@ -796,8 +787,8 @@ class Http2Connection(FrameReceiver, Receiver):
             self.drop(call, FLOW_CONTROL_ERROR if more else PROTOCOL_ERROR)
             call.fail(Outcome.CUT_SHORT if call.answered else Outcome.BAD_RESPONSE, "it breaks the window of a stream")
             return
-        self.line_up(call)
-        self._take_turns()
+        self.writer.line_up(call)
+        self.writer.take_turns()
 
     def priority_received(self, stream: int, fault: str) -> None:
         """See FrameReceiver."""
@@ -810,113 +801,21 @@ class Http2Connection(FrameReceiver, Receiver):
         self._glitch("more unknown frames than answers")
 
     def _glitch(self, why: str) -> None:
-        self._glitches += 1
-        if self._glitches > _GLITCHES_MOST:
+        if self._glitches.note(1, why, self.keeper.clock.now):
             raise Http2Error(ENHANCE_YOUR_CALM, why)
 
-    # Windows.
-
-    def take_window(self, most: int) -> int:
-        """Take at most so many bytes out of the connection's window; 0 where nothing may be sent now."""
-        size = 0 if self._full else min(most, self._window)
-        if size <= 0:
-            return 0
-        self._window -= size
-        return size
-
-    def line_up(self, call: Http2Call) -> None:
-        """A call has something to send, and waits for its turn."""
-        if not call.in_line:
-            call.in_line = True
-            self._line.append(call)
-
-    def _take_turns(self) -> None:
-        """Send of what the calls keep as much as the backend takes, a frame of each by turns."""
-        line = self._line
-        while line and self._window > 0 and not self._full:
-            call = line.popleft()
-            call.in_line = False
-            if call.take_turn():
-                self.line_up(call)
-
-    def drained(self, call: Http2Call) -> None:
-        """A call has sent what it kept: its requester is told when this batch is over."""
-        self._drained.append(call)
-        if not self._drained_due:
-            self._drained_due = True
-            self.keeper.soon(self._tell_drained)
-
-    def _tell_drained(self) -> None:
-        self._drained_due = False
-        drained = self._drained
-        self._drained = []
-        for call in drained:
-            call.tell_drained()
+    # Back-pressure.
 
     def pauseProducing(self) -> None:
         """The backend does not read as fast as we write (back-pressure): calls keep what they have to send."""
-        self._full = True
+        self.writer.stalled()
 
     def resumeProducing(self) -> None:
         """The backend has taken enough of what was written."""
-        self._full = False
-        self._take_turns()
+        self.writer.resumed()
 
     def stopProducing(self) -> None:
         """Twisted says that the connection is lost; `connectionLost` follows."""
-
-    # Frames out.
-
-    def send_block(self, number: int, block: bytes, *, ended: bool) -> None:
-        """Send a field block."""
-        frames = headers_frames(number, block, ended=ended)
-        for at in range(0, len(frames), 2):
-            self.send(frames[at], frames[at + 1])
-
-    def send_data(self, number: int, payload: bytes) -> int:
-        """Send a frame of a body, likewise; what `end_data` knows it by."""
-        mark = self._gone_out + len(self._out)
-        self.send(frame_head(len(payload), DATA, 0, number), payload)
-        return mark
-
-    def end_data(self, number: int, mark: int, size: int) -> bool:
-        """Let a frame with so much of a body be the last of its call; False, and nothing is changed, where it has left already."""
-        at = mark - self._gone_out
-        if at < 0:
-            return False
-        self._out[at] = frame_head(size, DATA, END_STREAM, number)
-        return True
-
-    def send(self, head: bytes, payload: bytes) -> None:
-        """Send a frame, with the others of this batch."""
-        out = self._out
-        out.append(head)
-        if payload:
-            out.append(payload)
-        self._out_bytes += len(head) + len(payload)
-        if self._out_bytes > _FLUSH_BYTES:
-            self._flush()
-        elif not self._flushing:
-            self._flushing = True
-            self.keeper.soon(self._flush_later)
-
-    def _flush_later(self) -> None:
-        self._flushing = False
-        self._flush()
-
-    def _flush(self) -> None:
-        out = self._out
-        size = self._out_bytes
-        self._out = []
-        self._out_bytes = 0
-        self._gone_out += len(out)
-        transport = self._transport
-        if transport is None or not out:
-            return
-        if size > _JOINED_BYTES and len(out) <= _PIECES_MOST:
-            transport.write_pieces(out)
-        else:
-            transport.write(b"".join(out))
 
     # Ends.
 
@@ -937,7 +836,7 @@ class Http2Connection(FrameReceiver, Receiver):
             self._die("it answers no PING", abort=True)
         elif now - self._heard_at >= SILENCE_S:
             self._pinged_at = now
-            self.send(ping(_PING), b"")
+            self.writer.send(ping(_PING), b"")
             deadlines.arm(self._deadline, now + PING_ANSWER_S)
         else:
             deadlines.arm(self._deadline, self._heard_at + SILENCE_S)
@@ -960,8 +859,8 @@ class Http2Connection(FrameReceiver, Receiver):
         """Everything was said."""
         if self._over:
             return
-        self.send(goaway(0, NO_ERROR), b"")
-        self._flush()
+        self.writer.send(goaway(0, NO_ERROR), b"")
+        self.writer.flush()
         self._stop()
         if self._transport is not None:
             self._transport.loseConnection()
@@ -985,8 +884,8 @@ class Http2Connection(FrameReceiver, Receiver):
             code=error_name(code),
             reason=reason,
         )
-        self.send(goaway(0, code, reason.encode("ascii", "replace")), b"")
-        self._flush()
+        self.writer.send(goaway(0, code, reason.encode("ascii", "replace")), b"")
+        self.writer.flush()
         self._die(f"{error_name(code)}: {reason}", Outcome.BAD_RESPONSE)
 
     def _die(self, detail: str, otherwise: Outcome = Outcome.NO_RESPONSE, *, abort: bool = False) -> None:
@@ -1035,7 +934,7 @@ class Http2Connection(FrameReceiver, Receiver):
             self._die(reason.getErrorMessage())
         self._transport = None
         self._deadline.end()
-        self._out = []
+        self.writer.detach()
 
     def __repr__(self) -> str:
         state = "over" if self._over else "leaving" if self.leaving else "open"
