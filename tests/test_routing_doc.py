@@ -7,7 +7,7 @@ import pytest
 from documented import Documented, Row, blocks, completed
 from twisted.logger import formatEvent, globalLogPublisher
 
-from twisted_lb import request_log, routes
+from twisted_lb import request_log
 from twisted_lb.admin.metrics import FAMILIES
 from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.config.routes import PLACEHOLDERS, RedirectConfig
@@ -164,7 +164,7 @@ def test_retry_after_is_in_whole_seconds(build):
 
 
 def test_its_numbers_are_those_of_the_code():
-    cells = routes._CELLS
+    cells = rate.CELLS
     assert f"{cells:,} cells, {cells * 16 // 2**20} MiB" in PAGE
     assert rate.ROW == 8
     assert "full row of eight" in PAGE

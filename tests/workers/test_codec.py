@@ -77,6 +77,15 @@ def same(one: object, other: object, path: str = "plan") -> None:
         assert one == other, path
 
 
+def test_policies_by_key_go_also_where_twisted_pickles_methods():
+    from twisted.persisted import styles  # as twistd imports it
+
+    assert styles
+    for name in ("ring", "maglev", "rendezvous"):
+        plan = plan_of(LoadBalancerConfig(backends=["a:80"], policy={"choose": name, "bound": 1.5}))
+        same(plan, there_and_back(plan))
+
+
 def test_there_are_many_plans_in_the_documentation():
     assert len(plans()) >= 50
 

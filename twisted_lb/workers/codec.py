@@ -8,6 +8,7 @@ import dataclasses
 import io
 import pickle
 from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any, Final, cast
 
 from twisted_lb.core.pickers import LOADS, POLICIES, load_of
@@ -127,6 +128,8 @@ class _Writer(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
+        if kind is MethodType:
+            return getattr, (obj.__self__, obj.__name__)  # Twisted has a way of its own, which knows no class methods
         if isinstance(obj, LoadKind):
             return load_of, (next(name for name, one in LOADS.items() if one.describe == obj.describe), obj.metric)
         if id(obj) in _NAMES:
