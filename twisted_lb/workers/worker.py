@@ -65,6 +65,8 @@ TABLE_FD: Final = 4
 ORPHAN_S: Final = 30.0
 # How often it is looked whether other processes have left places free that are waited for, in seconds.
 _LOOK_S: Final = 0.005
+# And where no pool has a bound, so that nobody waits for a place: what is told of clients is as old at most.
+_SELDOM_S: Final = 0.05
 # For so long lines for the log are gathered, in seconds, and at most so many.
 _GATHER_S: Final = 0.05
 _MOST_LINES: Final = 1000
@@ -191,6 +193,7 @@ class Worker(Quiet):
         finally:
             self._following = False
         self._plan = plan
+        self._look_as_often_as_needed()
         used = {number for those in numbers.values() for number in those}
         for number in [number for number in self._sockets if number not in used]:
             del self._sockets[number]  # its listener has closed it
@@ -224,7 +227,6 @@ class Worker(Quiet):
         self._plane.accept()
         self._levelling.serve()
         self._looking.clock = runtime.time
-        self._looking.start(_LOOK_S, now=False)
         process.tune()
 
     def _count(self) -> SharedCounts:
@@ -300,6 +302,17 @@ class Worker(Quiet):
         if self._linked:
             for text in packed(found):
                 self.callRemote(Found, facts=text)
+
+    def _look_as_often_as_needed(self) -> None:
+        assert self._plane is not None
+        bounded = any(cluster.pool.counts.bounded for cluster in self._plane.clusters.values())
+        interval_s = _LOOK_S if bounded else _SELDOM_S
+        if self._looking.running and self._looking.interval != interval_s:
+            self._looking.stop()
+        if not self._looking.running:
+            self._looking.start(interval_s, now=False).addErrback(
+                lambda failure: _log.failure("nobody looks at other processes any more", failure=failure)
+            )
 
     def _look(self) -> None:
         if self._plane is not None:
