@@ -12,7 +12,7 @@ from twisted_lb.config import LoadBalancerConfig
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.plan import plan_of
 from twisted_lb.planned import Plan
-from twisted_lb.workers.codec import Decoder, Encoder, attributes_of, dumped, loaded, unsendable
+from twisted_lb.workers.codec import Decoder, Encoder, dumped, loaded, unsendable
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +44,21 @@ def plans() -> list[tuple[str, Plan]]:
 
 def there_and_back(plan: Plan) -> Plan:
     return Decoder().decode(Encoder().encode(plan).for_one_who_knows(set()))
+
+
+def attributes_of(kind: type) -> tuple[str, ...]:
+    """The attributes that an object of a class may have: those of a compiled one, of a dataclass, or its slots."""
+    found: dict[str, None] = {}
+    for one in reversed(kind.__mro__):
+        names = one.__dict__.get("__mypyc_attrs__") or one.__dict__.get("__slots__") or ()
+        found.update(dict.fromkeys((names,) if isinstance(names, str) else names))
+        if "__dataclass_fields__" in one.__dict__:
+            found.update(dict.fromkeys(field.name for field in dataclasses.fields(one)))
+    return tuple(
+        name if not name.startswith("__") or name.endswith("__") else f"_{kind.__name__}{name}"
+        for name in found
+        if name not in ("__dict__", "__weakref__")
+    )
 
 
 def names_of(one: object) -> list[str]:

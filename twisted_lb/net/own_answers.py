@@ -53,6 +53,10 @@ class Redirect(OwnAnswer):
         origin, _, rest = to.partition(b"://")
         self._keeps_target: Final = b"/" not in rest and origin != to
 
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {"status": self.status, "to": self._to}
+
     def make(
         self, head: RequestHead, target: bytes, request_id: bytes, pages: Mapping[int, ErrorPage]
     ) -> tuple[ResponseHead, bytes]:
@@ -79,7 +83,7 @@ def to_https(port: int) -> Redirect:
 class Answer(OwnAnswer):
     """A fixed answer. With `body` None it is the one that the status has by itself, or an error page of the route."""
 
-    __slots__ = ("_body", "_lines", "_retry_after_s")
+    __slots__ = ("_body", "_content_type", "_lines", "_retry_after_s")
 
     def __init__(self, status: int, body: bytes | None, content_type: bytes, retry_after_s: int) -> None:
         super().__init__(Reply.ANSWER, status)
@@ -93,6 +97,16 @@ class Answer(OwnAnswer):
         self._body: Final = body
         self._lines: Final = lines
         self._retry_after_s: Final = retry_after_s
+        self._content_type: Final = content_type
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {
+            "status": self.status,
+            "body": self._body,
+            "content_type": self._content_type,
+            "retry_after_s": self._retry_after_s,
+        }
 
     def make(
         self, head: RequestHead, target: bytes, request_id: bytes, pages: Mapping[int, ErrorPage]

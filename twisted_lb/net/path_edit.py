@@ -18,13 +18,19 @@ class PathEdit:
     `cut_prefix` is what a backend is told to be cut (X-Forwarded-Prefix).
     """
 
-    __slots__ = ("_added", "_cut", "_put", "cut_prefix")
+    __slots__ = ("_added", "_cut", "_given", "_put", "cut_prefix")
 
     def __init__(self, cut: bytes = b"", put: bytes = b"", added: bytes = b"") -> None:
         self._cut: Final = cut.rstrip(b"/")
         self._put: Final = _escaped(put)
         self._added: Final = _escaped(added) + (b"" if self._cut else self._put)
         self.cut_prefix: Final = _escaped(cut)
+        self._given: Final = cut, put, added
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        cut, put, added = self._given
+        return {"cut": cut, "put": put, "added": added}
 
     def cuts(self, target: bytes) -> bool:
         """Whether the prefix is cut off this target; BadMessage (400) where that is not beyond doubt."""

@@ -20,11 +20,16 @@ class UrgencyField:
     are none, as RFC 9218 has it (`Priority: u=1`). The last one counts, as in any dictionary.
     """
 
-    __slots__ = ("_classes", "_field")
+    __slots__ = ("_classes", "_field", "_name")
 
     def __init__(self, field: bytes, classes: Mapping[bytes, int]) -> None:
+        self._name: Final = field
         self._field: Final = RequestKey(RateKey.HEADER, field)
         self._classes: Final = {word.lower(): urgency for word, urgency in classes.items()}
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {"field": self._name, "classes": self._classes}
 
     def urgency(self, lines: bytes, otherwise: int) -> int:
         """The urgency of a request with these field lines; `otherwise` where it says none that is known."""
@@ -62,10 +67,15 @@ class DeadlineField:
     digits and a unit (`100m`, `2S`; https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
     """
 
-    __slots__ = ("_field",)
+    __slots__ = ("_field", "_name")
 
     def __init__(self, field: bytes) -> None:
+        self._name: Final = field
         self._field: Final = RequestKey(RateKey.HEADER, field)
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {"field": self._name}
 
     def seconds(self, lines: bytes) -> float:
         """For how long the client of a request with these field lines waits; NEVER ends where it says nothing that is a time."""

@@ -97,6 +97,24 @@ class ClientRules:
         self.trust: Final = trust
         self.finish_half_closed: Final = finish_half_closed
         self.pages: Final = pages
+        self._client_bytes_per_s: Final = client_bytes_per_s
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {
+            "limits": self.limits,
+            "first_byte_s": self.first_byte_s,
+            "head_s": self.head_s,
+            "body_idle_s": self.body_idle_s,
+            "idle_s": self.idle_s,
+            "taking_idle_s": self.taking_idle_s,
+            "client_bytes_per_s": self._client_bytes_per_s,
+            "max_age_s": 0.0 if self.max_age_s == NEVER else self.max_age_s,
+            "most_requests": self.most_requests,
+            "trust": self.trust,
+            "finish_half_closed": self.finish_half_closed,
+            "pages": self.pages,
+        }
 
     def last(self, requests: int, age_s: float, spread: float) -> bool:
         """Whether the answer to its request of this number is the last one on a connection of this age; `spread` is a factor for
@@ -221,6 +239,46 @@ class RouteRules:
         self.hsts: Final = b"Strict-Transport-Security: %b\r\n" % hsts if hsts else b""
         self.https_port: Final = https_port  # where requests are sent that came without TLS and may not; 0: they may
         self.edits_answers: Final = response_edits is not NO_EDITS or bound or bool(hsts)
+        self._deadline_field: Final = deadline_field
+        self._hsts: Final = hsts
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {
+            "response_head_s": self.response_head_s,
+            "attempt_s": self.attempt_s,
+            "response_idle_s": self.response_idle_s,
+            "tunnel_idle_s": self.tunnel_idle_s,
+            "half_open_s": self.half_open_s,
+            "retries": self.retries,
+            "hedges": self.hedges,
+            "body_bytes": self.body_bytes,
+            "replay_bytes": self.replay_bytes,
+            "gather_bytes": self.gather_bytes,
+            "buffer_response_bytes": self.buffer_response_bytes,
+            "forwarding": self.forwarding,
+            "upgrades": self.upgrades,
+            "make_request_id": self.make_request_id,
+            "make_traceparent": self.make_traceparent,
+            "trace_ratio": self.trace_ratio,
+            "repeatable": self.repeatable,
+            "request_edits": self.request_edits,
+            "response_edits": self.response_edits,
+            "path_edit": self.path_edit,
+            "refuse_escaped_slash": self.refuse_escaped_slash,
+            "host": self.host,
+            "cost": self.cost,
+            "key": self.key,
+            "urgency": self.urgency,
+            "deadline_s": self.deadline_s,
+            "deadline_field": self._deadline_field,
+            "bound": self.bound,
+            "hidden_cookies": self.hidden_cookies,
+            "hsts": self._hsts,
+            "https_port": self.https_port,
+            "pages": self.pages,
+            "retry_after_s": self.retry_after_s,
+        }
 
     def allowed_upgrade(self, fields: RequestFields) -> bytes:
         """The protocols that a client may switch to (Upgrade), out of those it offers."""

@@ -88,7 +88,7 @@ class FieldEdits:
     for a name that is none, or is not to be edited.
     """
 
-    __slots__ = ("_constant", "_varying", "removed", "wants_id")
+    __slots__ = ("_constant", "_removed", "_set", "_varying", "removed", "wants_id")
 
     def __init__(self, set_: Sequence[tuple[bytes, bytes]] = (), removed: Sequence[bytes] = ()) -> None:
         fields = [SetField(name, value) for name, value in set_ if _checked(name)]
@@ -97,6 +97,12 @@ class FieldEdits:
         self._constant: Final = [one for one in fields if not one.varies]
         self._varying: Final = [one for one in fields if one.varies]
         self.wants_id: Final = any(b"request_id" in one.names for one in fields)
+        self._set: Final = tuple(set_)
+        self._removed: Final = tuple(removed)
+
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {"set_": self._set, "removed": self._removed}
 
     @property
     def varies(self) -> bool:

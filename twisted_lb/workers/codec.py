@@ -1,6 +1,6 @@
 """Plans as bytes, from the parent to its workers: objects of this program between two processes of it, and nothing else.
 
-Compiled classes do not pickle themselves, so that objects go as class and attributes. What is the same object in two
+Compiled classes do not pickle themselves, so that objects go as their class and what they are made of. What is the same object in two
 generations of a plan is the same object at the worker too: each part goes once and is remembered by its number.
 """
 
@@ -8,13 +8,18 @@ import dataclasses
 import io
 import pickle
 from collections.abc import Callable, Iterator
+from enum import Enum
+from functools import cache
+from inspect import signature
 from types import MethodType
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from twisted_lb.core.pickers import LOADS, POLICIES, load_of
+from twisted_lb.core.pickers import LOADS, POLICIES, by_key, load_of
 from twisted_lb.core.pickers.base import Policy
+from twisted_lb.core.pickers.by_key import KeyPolicy
 from twisted_lb.core.pickers.by_load import LoadKind
 from twisted_lb.planned import ListenerPlan, Plan, PoolPlan, RoutePlan
+from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 
 _OURS: Final = "twisted_lb."
 # Policies that are one object each: reloads see by that what is equal.
@@ -134,9 +139,17 @@ class _Writer(pickle.Pickler):
             return load_of, (next(name for name, one in LOADS.items() if one.describe == obj.describe), obj.metric)
         if id(obj) in _NAMES:
             return _named, (_NAMES[id(obj)],)
-        if not kind.__module__.startswith(_OURS) or isinstance(obj, type) or _reduces_itself(kind):
+        if isinstance(obj, KeyPolicy):
+            return by_key, (obj.choose, obj.percent)
+        if obj is NO_EDITS:
+            return _no_edits, ()
+        if not kind.__module__.startswith(_OURS) or _reduces_itself(obj, kind):
             return NotImplemented
-        return made, (kind, {name: getattr(obj, name) for name in attributes_of(kind) if hasattr(obj, name)})
+        return made, (kind, parts_of(obj))
+
+
+def _no_edits() -> FieldEdits:
+    return NO_EDITS
 
 
 def _named(name: str) -> Policy:
@@ -152,31 +165,31 @@ class _Reader(pickle.Unpickler):
         return self._part_of(pid)
 
 
-def _reduces_itself(kind: type) -> bool:
-    """Whether an object of this class is no bundle of attributes of its own: an enum, a tuple, an exception, a function of a compiled
-    module.
-    """
-    return not attributes_of(kind) or issubclass(kind, (tuple, int, str, bytes, BaseException))
+def _reduces_itself(obj: object, kind: type) -> bool:
+    """Whether an object is pickled as Python does it anyway: a class, a value of an enum, a tuple, an exception, a function."""
+    return isinstance(obj, (type, tuple, int, str, bytes, BaseException, Enum)) or not hasattr(kind, "__init__")
 
 
-def attributes_of(kind: type) -> tuple[str, ...]:
-    """The attributes that an object of a class may have: those of a compiled one, of a dataclass, or its slots."""
-    found: dict[str, None] = {}
-    for one in reversed(kind.__mro__):
-        names = one.__dict__.get("__mypyc_attrs__") or one.__dict__.get("__slots__") or ()
-        found.update(dict.fromkeys((names,) if isinstance(names, str) else names))
-        if "__dataclass_fields__" in one.__dict__:
-            found.update(dict.fromkeys(field.name for field in dataclasses.fields(one)))
-    return tuple(
-        name if not name.startswith("__") or name.endswith("__") else f"_{kind.__name__}{name}"
-        for name in found
-        if name not in ("__dict__", "__weakref__")
-    )
+def parts_of(obj: Any) -> dict[str, Any]:
+    """What an object is made of, by the names of its parameters: what it says itself (`parts`), or its attributes of these names."""
+    if hasattr(obj, "parts"):
+        found: dict[str, Any] = obj.parts()
+        return found
+    kind: Any = type(obj)
+    return {name: getattr(obj, name) for name in parameters_of(kind)}
+
+
+@cache
+def parameters_of(kind: Any) -> tuple[str, ...]:
+    """The parameters that objects of a class are made with; TypeError where nobody can tell."""
+    if dataclasses.is_dataclass(kind):
+        return tuple(field.name for field in dataclasses.fields(kind) if field.init)
+    try:
+        return tuple(signature(kind).parameters)
+    except ValueError:
+        raise TypeError(f"{kind.__qualname__} does not say what it is made of") from None
 
 
 def made(kind: type, values: dict[str, Any]) -> Any:
-    """An object of this class with these attributes, without a call of its `__init__`."""
-    one: Any = cast("Any", kind).__new__(kind)
-    for name, value in values.items():
-        object.__setattr__(one, name, value)
-    return one
+    """An object of this class, made of these parts."""
+    return kind(**values)

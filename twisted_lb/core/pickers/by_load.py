@@ -333,6 +333,10 @@ class LoadPolicy:
         self._scans: Final = choose == "scan"
         self._kind: Final = kind
 
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {"describe": self.describe, "choose": "scan" if self._scans else "two", "kind": self._kind}
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LoadPolicy) and (self.describe, self._kind.metric) == (
             other.describe,

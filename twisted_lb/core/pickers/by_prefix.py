@@ -259,6 +259,16 @@ class PrefixPolicy:
         self.load: Final = load
         self._kind: Final = kind
 
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {
+            "load": self.load,
+            "kind": self._kind,
+            "factor": self.factor,
+            "peek": self.peek,
+            "blocks": self.blocks,
+        }
+
     def loads(self, counts: Counts) -> Loads | None:
         """What measures the backends."""
         return PrefixLoads(self._kind.loads(counts), self.blocks)

@@ -39,6 +39,15 @@ class OwnPolicy:
         self.budget_s: Final = budget_s
         self._with_previous: Final = with_previous
 
+    def parts(self) -> dict[str, object]:
+        """What it is made of, by the names of its parameters, for another process."""
+        return {
+            "target": self.target,
+            "name": self.name,
+            "budget_s": self.budget_s,
+            "with_previous": self._with_previous,
+        }
+
     def loads(self, counts: Counts) -> Loads | None:
         """What is minded of it in one pool."""
         return OwnLoads(Minder(self.name, self.budget_s), counts)
