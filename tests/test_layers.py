@@ -113,6 +113,7 @@ MAY_IMPORT = {
             "core",
             "data_plane",
             "errors",
+            "loop_lag",
             "net",
             "planned",
             "probes",
@@ -127,6 +128,7 @@ MAY_IMPORT = {
     "log_files": (set(), {"twisted"}),
     "process": (set(), {"twisted"}),
     "log_file": ({"access_log", "net", "planned"}, set()),
+    "loop_lag": ({"core"}, {"twisted"}),
     "span_export": ({"net", "outgoing_http", "tracing"}, {"twisted"}),
     # Several processes with one configuration.
     "workers": (
@@ -136,6 +138,7 @@ MAY_IMPORT = {
             "core",
             "data_plane",
             "log_file",
+            "loop_lag",
             "net",
             "planned",
             "probes",

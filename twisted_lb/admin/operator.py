@@ -536,8 +536,8 @@ class Operator(Protocol):
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
 
-    def refresh(self) -> "Deferred[None]":
-        """Have all that is counted as it is now, where other processes count; fires when it is."""
+    def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
+        """Have all that is counted as it is now, where other processes count, with exemplars if they are wanted; fires when it is."""
 
     def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """One request, explained; None when it is not held any more."""

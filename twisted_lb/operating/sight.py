@@ -7,7 +7,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
-from twisted_lb.core.measures import Measures
+from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.workers.crew import Crew, Life
 
 # Kinds of requests of which the first are not the newest.
@@ -26,9 +26,14 @@ class Sight:
         """What all workers have counted, as they have told last."""
         return self._crew.reports.measures
 
-    def refresh(self) -> "Deferred[None]":
-        """Ask them anew; fires when they have told, or have had time enough."""
-        return self._crew.reports.refresh()
+    @property
+    def beside(self) -> Beside:
+        """What all workers have counted beside their data planes."""
+        return self._crew.reports.beside
+
+    def refresh(self, *, exemplars: bool) -> "Deferred[None]":
+        """Ask them anew, for exemplars too if they are wanted; fires when they have told, or have had time enough."""
+        return self._crew.reports.refresh(exemplars=exemplars)
 
     def in_flight(self, pool: str, backend: str) -> int:
         """How many requests all have in flight at a backend, now; also at one that was removed."""

@@ -5,19 +5,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from twisted_lb.answers import decision_json, explained_json, held_json, kind_of
+from twisted_lb.core.measures import Beside
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.log_file import LogFile
+from twisted_lb.loop_lag import LoopLag
 from twisted_lb.span_export import SpanExport
 from twisted_lb.workers.codec import dumped
 
 
 class Answers:
-    """What a worker tells of its data plane."""
+    """What a worker tells of its data plane, and of what it has beside it."""
 
-    def __init__(self, plane: DataPlane, log_file: LogFile, spans: SpanExport) -> None:
+    def __init__(self, plane: DataPlane, log_file: LogFile, spans: SpanExport, lag: LoopLag) -> None:
         self._plane: Final = plane
         self._log_file: Final = log_file
         self._spans: Final = spans
+        self._lag: Final = lag
 
     def answer(self, question: str, arguments: Mapping[str, Any]) -> bytes:
         """The answer to the question of this name; KeyError for what is none."""
@@ -29,9 +32,23 @@ class Answers:
         }
         return answers[question](**arguments)
 
-    def measures(self) -> bytes:
-        """Everything that is counted."""
-        return dumped(self._plane.measures())
+    def measures(self, exemplars: bool) -> bytes:
+        """Everything that is counted, with exemplars if they are wanted."""
+        memory = self._plane.runtime.memory
+        beside = Beside(
+            (
+                ("invariant_violations_total", self._plane.self_check.violations),
+                ("log_dropped_total", self._log_file.dropped),
+                ("buffered_bytes", memory.taken),
+                ("buffered_bytes_limit", memory.most),
+                ("buffer_waits_total", memory.waits),
+                ("buffer_denied_total", memory.denied),
+                ("spans_sent_total", self._spans.sent),
+                ("spans_dropped_total", self._spans.dropped),
+            ),
+            self._lag.lag.reading(),
+        )
+        return dumped((self._plane.measures(exemplars=exemplars), beside))
 
     def explain(self, request_id: str) -> bytes:
         """A request by its id, or null."""
