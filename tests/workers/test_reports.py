@@ -44,7 +44,7 @@ def told():
 
 @pytest.fixture
 def measures():
-    """What a data plane has counted that has a request under way."""
+    """What a data plane has counted that has had a request."""
     one = Operated("b:80")
     one.backend("b:80")
     one.ask()
@@ -63,12 +63,12 @@ def beside(dropped: int, held: int = 0, *lags: float) -> Beside:
     return Beside((("log_dropped_total", dropped), ("buffered_bytes", held)), lag(*lags))
 
 
-def with_load(measures: Measures, load: float) -> Measures:
+def now(measures: Measures, in_flight: int, load: float) -> Measures:
+    """With so many requests in flight at its backend, and that load."""
     [pool] = measures.pools
     [backend] = pool.backends
-    return dataclasses.replace(
-        measures, pools=(dataclasses.replace(pool, backends=(dataclasses.replace(backend, load=load),)),)
-    )
+    backend = dataclasses.replace(backend, in_flight=in_flight, load=load)
+    return dataclasses.replace(measures, pools=(dataclasses.replace(pool, backends=(backend,)),))
 
 
 def the_backend(measures: Measures) -> Any:
@@ -79,14 +79,14 @@ def the_backend(measures: Measures) -> Any:
 
 def test_requests_in_flight_add_up_and_load_is_of_all_of_them(told, measures):
     # Each of the two has one in flight there, and compares what both have.
-    told.of = {1: (with_load(measures, 2.0), Beside()), 2: (with_load(measures, 2.0), Beside())}
+    told.of = {1: (now(measures, 1, 2.0), Beside()), 2: (now(measures, 1, 2.0), Beside())}
     told.refresh()
     backend = the_backend(told.reports.measures)
     assert (backend.in_flight, backend.load) == (2, 2.0)
 
 
 def test_who_has_ended_has_no_load(told, measures):
-    told.of = {1: (with_load(measures, 2.0), Beside())}
+    told.of = {1: (now(measures, 1, 2.0), Beside())}
     told.refresh()
     told.reports.end(1)
     backend = the_backend(told.reports.measures)
