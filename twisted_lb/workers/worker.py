@@ -68,7 +68,7 @@ ORPHAN_S: Final = 30.0
 # How often it is looked whether other processes have left places free that are waited for, in seconds.
 _LOOK_S: Final = 0.005
 
-_log = Logger()
+_log = Logger(namespace="twisted_lb.workers.worker")  # it is __main__
 
 
 @dataclass(frozen=True)
