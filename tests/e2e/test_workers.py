@@ -152,6 +152,24 @@ def test_what_is_counted_means_the_same_as_in_one_process(world):
     until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
 
 
+def test_where_a_request_would_go_is_what_a_worker_would_do(world):
+    many = Many(world, workers=2)
+    first = f"127.0.0.1:{many.backends[0][1]}"
+    with contextlib.ExitStack() as open_:
+        for _ in range(8):
+            sock = open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60))
+            sock.sendall(b"GET /?delay=50 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: many.metrics("twisted_lb_in_flight") == 8)
+        routed = many.ask("/v1/route?url=http://x/a")
+        assert routed["decision"]["worker"] == 0
+        # The parent has none in flight.
+        assert sum(one["load"] for one in routed["decision"]["candidates"]) == 8
+        assert routed["looked_at"][0].keys() >= {"name", "place"}
+        assert many.ask("/v1/explain/next?url=http://x/a")["picked"] == routed["decision"]["picked"]
+    many.ask(f"/v1/backends/default/{first}", "PATCH", {"admin": "drain", "reason": "deploy"})
+    assert first not in many.ask("/v1/route?url=http://x/a")["decision"]["picked"]
+
+
 def test_what_a_worker_imports_has_nothing_of_configuration_and_door():
     program = (
         "import sys, twisted_lb.workers.worker\n"

@@ -550,7 +550,7 @@ class Operator(Protocol):
 
     def route(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
-    ) -> Mapping[str, Any]:
+    ) -> "Deferred[Mapping[str, Any]]":
         """Where a request would go; nothing is sent."""
 
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:

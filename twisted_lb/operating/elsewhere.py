@@ -52,6 +52,11 @@ class Elsewhere(Protocol):
     def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any] | None]":
         """What the next claim in a pool would do at one of them; None when none says."""
 
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> "Deferred[Mapping[str, Any] | None]":
+        """Where a request would go that came to one of them; None when none says."""
+
 
 class Counted:
     """The measures of other processes by name, at one moment."""

@@ -305,7 +305,7 @@ class Operating:
 
     def route(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
-    ) -> Mapping[str, Any]:
+    ) -> "Deferred[Mapping[str, Any]]":
         """See Operator."""
         plane = self._running()
         if listener is not None and listener not in plane.frontends:
@@ -318,8 +318,16 @@ class Operating:
         except KeyError:
             raise NotFound("no_such_listener", "no listener has clients of its own") from None
         names = {name: self._views.place(number) for number, name in enumerate(plane.plan.routes)}
-        looked_at: Any = routed["looked_at"]
-        return {**routed, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
+
+        def placed(found: Mapping[str, Any]) -> Mapping[str, Any]:
+            looked_at: Any = found["looked_at"]
+            return {**found, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
+
+        if self._elsewhere is not None:
+            # It can be asked, as was just seen: turns, loads and limits are those of who moves requests.
+            asked = self._elsewhere.route(method, url, headers, client, listener)
+            return asked.addCallback(_said).addCallback(placed)
+        return succeed(placed(routed))
 
     def config(self) -> Sequence[ConfigValue]:
         """See Operator."""

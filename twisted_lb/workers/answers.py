@@ -1,10 +1,10 @@
 """Answers of a worker to questions of its parent, as bytes."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from twisted_lb.answers import decision_json, explained_json, held_json, kind_of
+from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
 from twisted_lb.core.measures import Beside
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.log_file import LogFile
@@ -29,6 +29,7 @@ class Answers:
             "explain": self.explain,
             "explained": self.explained,
             "explain_next": self.explain_next,
+            "route": self.route,
         }
         return answers[question](**arguments)
 
@@ -64,3 +65,10 @@ class Answers:
         """What the next claim in a pool would do, or null where there is no such pool."""
         found = decision_json(self._plane.explain_next(pool)) if pool in self._plane.clusters else None
         return json.dumps(found).encode()
+
+    def route(
+        self, method: str, url: str, headers: Sequence[Sequence[str]], client: str, listener: str | None
+    ) -> bytes:
+        """Where a request would go that came here."""
+        given = [(name, value) for name, value in headers]
+        return json.dumps(routed_json(self._plane.route(method, url, given, client, listener))).encode()
