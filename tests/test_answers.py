@@ -125,7 +125,8 @@ def misfits(value, schema, where=""):
     if not any(isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "boolean") for kind in kinds):
         return [f"{where}: {value!r} is no {kinds}"]
     if isinstance(value, dict):
-        wrong = [f"{where}.{key}" for key in value.keys() ^ schema["properties"].keys()]
+        unknown, missing = value.keys() - schema["properties"].keys(), set(schema["required"]) - value.keys()
+        wrong = [f"{where}.{key}" for key in unknown | missing]
         return wrong + [
             line
             for key, one in value.items()
@@ -145,7 +146,11 @@ def test_what_is_told_has_the_shape_that_the_document_says(house):
     assert any(attempt["then"] for one in told for attempt in one["attempts"]) is False
     for one in told:
         assert misfits(one, {"$ref": "Explanation"}) == []
-    assert misfits(decision_json(house.plane.explain_next("default")), {"$ref": "Decision"}) == []
+    decision = decision_json(house.plane.explain_next("default"))
+    assert misfits(decision, {"$ref": "Decision"}) == misfits({**decision, "worker": 0}, {"$ref": "Decision"}) == []
+    assert misfits({**decision, "who": 0}, {"$ref": "Decision"}) == [".who"]
+    del decision["rule"]
+    assert misfits(decision, {"$ref": "Decision"}) == [".rule"]
     routed = routed_json(house.plane.route("GET", "http://x/"))
     for one in routed["looked_at"]:
         one["place"] = ""  # the operator's side knows it

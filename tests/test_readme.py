@@ -51,7 +51,7 @@ OPTIONS = re.findall(r"^\| (?:`(-[a-z])`, )?`(--[a-z]+)` \| .* \| (.*?) \|$", RE
 def test_there_is_something_to_run():
     assert (len(PYTHON), len(TOML), len(RECIPES)) == (3, 9, 8)
     assert len(COMMANDS) >= 5
-    assert len(OPTIONS) == 10
+    assert len(OPTIONS) == 11
 
 
 def test_the_class_does_what_the_readme_says():

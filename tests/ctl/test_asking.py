@@ -1,6 +1,7 @@
 """`lbctl route` and `explain`."""
 
 import json
+import re
 
 import pytest
 from ctl_house import Problem
@@ -259,3 +260,13 @@ def test_answers_that_lack_all_are_no_traceback(lbctl, api, words, answer):
         api.answers[f"GET /v1/{path}"] = answer
     assert lbctl(*words) in (0, 1)
     assert "mistake" not in lbctl.err
+
+
+def test_of_a_decision_of_one_worker_of_several_it_says_which_one(lbctl, api):
+    decision = {"pool": "app", "picked": "b2", "rule": "in turn", "candidates": []}
+    api.answers["GET /v1/explain/next"] = decision | {"worker": 0}
+    assert lbctl("explain", "--next", "app") == 0
+    assert re.search(r"^pool +app, in turn, at worker 0$", lbctl.out, re.MULTILINE)
+    api.answers["GET /v1/explain/next"] = decision
+    assert lbctl("explain", "--next", "app") == 0
+    assert "worker" not in lbctl.out

@@ -227,3 +227,28 @@ def test_who_is_not_checked_is_only_connected(lbctl, peers, machine):
     peer = peers["10.0.0.11:8000"] = WELL()
     assert findings(lbctl)["app/b1"][:2] == ("good", "connects from here")
     assert peer.heard == b""
+
+
+def workers(*states: str) -> list[dict]:
+    return [{"slot": slot, "pid": 70 + slot, "state": state} for slot, state in enumerate(states)]
+
+
+def test_workers_that_all_serve_are_well_and_the_one_with_the_most_descriptors_counts(
+    lbctl, api, peers, machine, tmp_path
+):
+    machine.told["workers"] = workers("serves", "serves")
+    machine(**{f"71/fd/{n}": "" for n in range(40)})
+    found = findings(lbctl)
+    assert found["workers"] == ("good", "2 of 2 serve", "")
+    assert found["descriptors"] == ("good", "40 of 65,536", "")
+
+
+def test_a_worker_that_is_missing_is_doubtful(lbctl, api, peers, machine):
+    # One drains whose place another one has taken already.
+    machine.told["workers"] = [*workers("serves", "waits"), {"slot": 0, "pid": 9, "state": "drains"}]
+    assert findings(lbctl)["workers"] == ("doubtful", "1 of 2 serve", "lbctl workers, and the log")
+
+
+def test_one_process_has_no_workers_that_could_be_missing(lbctl, api, peers, machine):
+    machine.told["workers"] = []
+    assert "workers" not in findings(lbctl)

@@ -1,7 +1,10 @@
 """The files of docs/examples and of docs/recipes.md run: a balancer goes by each, and each of its routes does what it is for."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,9 +127,11 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
     for text in OTHERS:
         (tmp_path / "lb.toml").write_text(with_page(text, tmp_path))
         configs.append(load_toml(tmp_path / "lb.toml"))
-    proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported, redis, sql = (
+    cores, proxied, hedged, bounded, websockets, sticky, first, mirrored, wsgi, inference, prompts, reported, *tcp = (
         configs
     )
+    redis, sql = tcp
+    assert (cores.workers, cores.max_in_flight) == ("auto", 40)
     assert proxied.forwarding.trusted_proxies == ("10.0.0.0/8",)
     assert (hedged.hedge.percentile, hedged.abandoned_s) == (95, 30)
     assert bounded.limits.connections_per_client == 100
@@ -142,6 +147,24 @@ def test_the_recipes_say_what_they_are_for(tmp_path):
         ("tcp", "postgresql"),
     ]
     assert (sql.policy, sql.close_when_down, sql.timeouts.tunnel_idle_s) == ("first", True, 86_400)
+
+
+def test_the_recipe_of_all_cores_has_a_worker_for_each(tmp_path):
+    (text,) = (one for one in OTHERS if "workers =" in one)
+    many = max(2, len(os.sched_getaffinity(0)))
+    # Also where there is one CPU.
+    text = with_page(text, tmp_path).replace('workers = "auto"', f"workers = {many}")
+    with standing(tmp_path, {"lb.toml": f"{text}\n[listen]\nport = 8000\n"}) as (balancer, running):
+        running.wait_for("worker [0-9]+ serves", many)
+        balancer.holds(Row.read("`/a`", "`default`, as `/a`"))
+        [command] = re.findall(r"# (lbctl .*)", text)
+        [_, *words] = shlex.split(command)
+        told = subprocess.run(
+            [sys.executable, "-m", "twisted_lb.ctl", *words], capture_output=True, text=True, check=True
+        )
+        assert [line.split()[::2][:2] for line in told.stdout.splitlines()[1:]] == [
+            [str(slot), "serves"] for slot in range(many)
+        ]
 
 
 @pytest.mark.parametrize("line", COMMANDS)

@@ -133,6 +133,43 @@ def test_workers_serve_are_seen_as_one_and_end_with_their_parent(world):
     assert not any(alive(pid) for pid in pids.values())
 
 
+def test_what_is_counted_means_the_same_as_in_one_process(world):
+    many = Many(world)
+    with contextlib.ExitStack() as open_:
+        for _ in range(4):
+            sock = open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60))
+            sock.sendall(b"GET /?delay=50 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: many.metrics("twisted_lb_in_flight") == 4)
+        # What `rr` compares is what is in flight, once, however many processes see it.
+        assert many.metrics("twisted_lb_backend_load") == 4
+        assert many.metrics("twisted_lb_backend_in_flight") == 4
+    # Each worker has descriptors of its own, half of them for clients.
+    [listener] = many.ask("/v1/status")["listeners"]
+    assert listener["limit"] > 1.5 * (many.metrics("process_max_fds") / 2)
+    # Memory for bodies, lags and the like are those of the workers.
+    assert many.metrics("twisted_lb_buffered_bytes_limit") > 0
+    lags = many.metrics("twisted_lb_loop_lag_seconds_count")
+    until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
+
+
+def test_where_a_request_would_go_is_what_a_worker_would_do(world):
+    many = Many(world, workers=2)
+    first = f"127.0.0.1:{many.backends[0][1]}"
+    with contextlib.ExitStack() as open_:
+        for _ in range(8):
+            sock = open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60))
+            sock.sendall(b"GET /?delay=50 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: many.metrics("twisted_lb_in_flight") == 8)
+        routed = many.ask("/v1/route?url=http://x/a")
+        assert routed["decision"]["worker"] == 0
+        # The parent has none in flight.
+        assert sum(one["load"] for one in routed["decision"]["candidates"]) == 8
+        assert routed["looked_at"][0].keys() >= {"name", "place"}
+        assert many.ask("/v1/explain/next?url=http://x/a")["picked"] == routed["decision"]["picked"]
+    many.ask(f"/v1/backends/default/{first}", "PATCH", {"admin": "drain", "reason": "deploy"})
+    assert first not in many.ask("/v1/route?url=http://x/a")["decision"]["picked"]
+
+
 def test_what_a_worker_imports_has_nothing_of_configuration_and_door():
     program = (
         "import sys, twisted_lb.workers.worker\n"

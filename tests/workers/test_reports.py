@@ -1,118 +1,112 @@
-"""Reports: sums of what workers have counted, which never go back."""
+"""Reports of workers as one: what adds up does, what each sees of all is not counted twice, and what has ended stays counted."""
+
+import dataclasses
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pytest
-from house import House
+from operated import Operated, at_once
 from twisted.internet.defer import Deferred, succeed
 
-from twisted_lb.core.measures import Measures
-from twisted_lb.operating.elsewhere import Counted, SecondsElsewhere
-from twisted_lb.testing import CLOSE, ScriptedBackend, response
+from twisted_lb.core.exemplars import Exemplar
+from twisted_lb.core.histogram import Histogram
+from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.workers.codec import dumped
 from twisted_lb.workers.reports import Reports
 
+EXEMPLAR = Exemplar("1", "app", "b", "2xx", 1.0, 0.1, 0.1, 0.1)
 
-class Workers:
-    """Workers as reports see them: each has measures, and may be slow to tell."""
+
+class Told:
+    """What workers tell when they are asked, by who they are."""
 
     def __init__(self) -> None:
-        self.measures: dict[str, Measures] = {}
-        self.asked = 0
-        self.later: Deferred | None = None
+        self.of: dict[Hashable, tuple[Measures, Beside]] = {}
         self.reports = Reports(self.ask)
 
-    def ask(self, question, arguments):
-        assert (question, arguments) == ("measures", {})
-        self.asked += 1
-        told = {name: dumped(one) for name, one in self.measures.items()}
-        if self.later is None:
-            return succeed(told)
-        return self.later.addCallback(lambda _: told)
+    def ask(self, question: str, arguments: Mapping[str, Any]) -> "Deferred[dict[Hashable, bytes]]":
+        assert question == "measures"
+        return succeed(
+            {
+                whose: dumped((dataclasses.replace(one, exemplars=(EXEMPLAR,) * arguments["exemplars"]), beside))
+                for whose, (one, beside) in self.of.items()
+            }
+        )
 
-    def total(self) -> int:
-        return sum(Counted(self.reports.measures).requests_by_route.values())
-
-
-@pytest.fixture
-def measured():
-    """The measures of a worker that has answered so many requests."""
-
-    def of(requests: int) -> Measures:
-        house = House()
-        backend = ScriptedBackend(house.network, "a:80", lambda _: (response(b"ok"), CLOSE))
-        assert backend is not None
-        for _ in range(requests):
-            house.ask()
-        found = house.plane.measures()
-        house.close()
-        return found
-
-    return of
+    def refresh(self, *, exemplars: bool = False) -> None:
+        assert at_once(self.reports.refresh(exemplars=exemplars)) is None
 
 
 @pytest.fixture
-def workers(measured):
-    one = Workers()
-    one.measures = {"a": measured(3), "b": measured(2)}
-    one.reports.refresh()
-    return one
+def told():
+    return Told()
 
 
-def test_they_add_up(workers, measured):
-    assert workers.total() == 5
-    assert sum(one.connections_total for one in workers.reports.measures.listeners) == 5
-    assert Counted(workers.reports.of("a")).requests_by_route == Counted(measured(3)).requests_by_route
+@pytest.fixture
+def measures():
+    """What a data plane has counted that has had a request."""
+    one = Operated("b:80")
+    one.backend("b:80")
+    one.ask()
+    yield one.plane.measures()
+    one.close()
 
 
-def test_what_one_has_counted_that_has_ended_stays_counted(workers, measured):
-    workers.measures = {"b": measured(4)}
-    workers.reports.end("a")
-    assert workers.total() == 5
-    workers.reports.refresh()
-    assert workers.total() == 7
-    workers.measures["c"] = measured(1)
-    workers.reports.refresh()
-    assert workers.total() == 8
-    workers.reports.end("b")
-    workers.reports.end("b")
-    assert workers.total() == 8
+def lag(*seconds: float) -> Any:
+    histogram = Histogram()
+    for one in seconds:
+        histogram.add(one)
+    return histogram.reading()
 
 
-def test_nothing_of_it_is_there_any_more(workers):
-    for name in ("a", "b"):
-        workers.reports.end(name)
-    measures = workers.reports.measures
-    assert [(one.connections, one.handshaking, one.http2[0], one.http2[2]) for one in measures.listeners] == [
-        (0, 0, 0, 0)
-    ]
+def beside(dropped: int, held: int = 0, *lags: float) -> Beside:
+    return Beside((("log_dropped_total", dropped), ("buffered_bytes", held)), lag(*lags))
+
+
+def now(measures: Measures, in_flight: int, load: float) -> Measures:
+    """With so many requests in flight at its backend, and that load."""
     [pool] = measures.pools
-    assert (pool.in_flight, pool.queued) == (0, 0)
-    assert {one.in_flight + one.idle_connections + one.busy_connections for one in pool.backends} == {0}
-    assert sum(pool.outcomes) == 5
+    [backend] = pool.backends
+    backend = dataclasses.replace(backend, in_flight=in_flight, load=load)
+    return dataclasses.replace(measures, pools=(dataclasses.replace(pool, backends=(backend,)),))
 
 
-def test_checks_and_changes_of_state_are_those_of_the_parent(workers):
-    for pool in workers.reports.measures.pools:
-        for one in pool.backends:
-            assert (one.checks_passed.count, one.checks_failed.count, one.changes, sum(one.ejections)) == (0, 0, (), 0)
+def the_backend(measures: Measures) -> Any:
+    [pool] = measures.pools
+    [backend] = pool.backends
+    return backend
 
 
-def test_who_asks_meanwhile_gets_the_same_answers(workers):
-    workers.asked, workers.later = 0, Deferred()
-    fired: list[int] = []
-    for number in range(3):
-        workers.reports.refresh().addCallback(lambda _, number=number: fired.append(number))
-    assert (workers.asked, fired) == (1, [])
-    workers.later.callback(None)
-    assert fired == [0, 1, 2]
+def test_requests_in_flight_add_up_and_load_is_of_all_of_them(told, measures):
+    # Each of the two has one in flight there, and compares what both have.
+    told.of = {1: (now(measures, 1, 2.0), Beside()), 2: (now(measures, 1, 2.0), Beside())}
+    told.refresh()
+    backend = the_backend(told.reports.measures)
+    assert (backend.in_flight, backend.load) == (2, 2.0)
 
 
-def test_a_second_shows_what_was_added(workers, measured):
-    seconds = SecondsElsewhere()
-    first = seconds.sample(Counted(workers.reports.measures), {})
-    assert (first.counts["ok", ""], first.latencies_ms) == (5, {})
-    workers.measures["a"] = measured(9)
-    workers.reports.refresh()
-    second = seconds.sample(Counted(workers.reports.measures), {"in_flight": 0})
-    assert second.counts["ok", ""] == 11
-    assert second.latencies_ms["total.p50"] is not None
-    assert second.levels["in_flight"] == 0
+def test_who_has_ended_has_no_load(told, measures):
+    told.of = {1: (now(measures, 1, 2.0), Beside())}
+    told.refresh()
+    told.reports.end(1)
+    backend = the_backend(told.reports.measures)
+    assert (backend.in_flight, backend.load) == (0, 0.0)
+
+
+def test_what_is_counted_beside_adds_up_and_stays_when_a_worker_has_ended(told, measures):
+    told.of = {1: (measures, beside(3, 100, 0.5)), 2: (measures, beside(4, 50, 0.1, 0.2))}
+    told.refresh()
+    assert dict(told.reports.beside.counters) == {"log_dropped_total": 7, "buffered_bytes": 150}
+    assert told.reports.beside.loop_lag.count == 3
+    told.reports.end(1)
+    # What it held it holds no more.
+    assert dict(told.reports.beside.counters) == {"log_dropped_total": 7, "buffered_bytes": 50}
+    assert told.reports.beside.loop_lag.count == 3
+
+
+def test_exemplars_are_told_when_they_are_wanted(told, measures):
+    told.of = {1: (measures, Beside()), 2: (measures, Beside())}
+    told.refresh(exemplars=True)
+    assert told.reports.measures.exemplars == (EXEMPLAR, EXEMPLAR)
+    told.refresh()
+    assert told.reports.measures.exemplars == ()

@@ -115,14 +115,9 @@ class Api:
             raise Refused("bad_value", "a pool or a url is wanted, and one of them")
         if pool is not None:
             return self._operator.explain_next(pool).addCallback(dict)
-        routed = self.route(call)
-        decision = routed["decision"]
-        if decision is None:
-            action = routed["action"]
-            raise Refused("bad_value", f"that request goes to no pool: {routed['why'] or action}", "see /v1/route")
-        return dict(decision)
+        return self.route(call).addCallback(_decided)
 
-    def route(self, call: Call) -> Answer:
+    def route(self, call: Call) -> "Deferred[Answer]":
         """Which route and backends a request would get."""
         query = call.query
         headers = []
@@ -132,7 +127,9 @@ class Api:
                 raise Refused("bad_value", "header: should be NAME:VALUE")
             headers.append((name.strip(), value.strip()))
         client, listener = query.get("client", "127.0.0.1"), query.get("listener")
-        return dict(self._operator.route(query.get("method", "GET"), query["url"], headers, client, listener))
+        return self._operator.route(query.get("method", "GET"), query["url"], headers, client, listener).addCallback(
+            dict
+        )
 
     def history(self, call: Call) -> Answer:
         """What the charts show."""
@@ -295,3 +292,13 @@ class BadConfiguration(Refused):
         super().__init__("bad_configuration", f"{first}{more}", "lbctl check says all of it; nothing was changed")
         self.problems: Final = [dict(one) for one in problems]
         self.report: Final = report
+
+
+def _decided(routed: Answer) -> Answer:
+    """The decision for a request that would be routed so; Refused where it needs none."""
+    decision = routed["decision"]
+    if decision is None:
+        raise Refused(
+            "bad_value", f"that request goes to no pool: {routed['why'] or routed['action']}", "see /v1/route"
+        )
+    return dict(decision)

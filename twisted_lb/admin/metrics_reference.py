@@ -93,7 +93,7 @@ PREAMBLE: Final = f"""\
 # Metrics
 
 What Prometheus reads: text, or OpenMetrics for whoever asks for it. Every name begins with `{PREFIX}`, but for `process_*`, which
-are those of prometheus_client. `python -m twisted_lb.admin.metrics_reference` prints this page, from the table in
+are those of prometheus_client, of the parent where there are [workers](workers.md). `python -m twisted_lb.admin.metrics_reference` prints this page, from the table in
 `twisted_lb/admin/metrics.py`. [grafana-dashboard.json](grafana-dashboard.json) is a dashboard, and [alerts.yml](alerts.yml) has rules
 to begin with.
 

@@ -536,8 +536,8 @@ class Operator(Protocol):
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
 
-    def refresh(self) -> "Deferred[None]":
-        """Have all that is counted as it is now, where other processes count; fires when it is."""
+    def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
+        """Have all that is counted as it is now, where other processes count, with exemplars if they are wanted; fires when it is."""
 
     def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """One request, explained; None when it is not held any more."""
@@ -550,7 +550,7 @@ class Operator(Protocol):
 
     def route(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
-    ) -> Mapping[str, Any]:
+    ) -> "Deferred[Mapping[str, Any]]":
         """Where a request would go; nothing is sent."""
 
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:

@@ -56,7 +56,7 @@ SHAPES: Final[dict[str, Shape]] = {
         left_s=_told(["number", "null"], "How long until a request may try it; null where time does not decide."),
     ),
     "Decision": shape(
-        None,
+        ("pool", "picked", "waits", "trial", "rule", "candidates"),
         "Which backend a request gets, or got, and why.",
         pool=_TEXT,
         picked=_told(["string", "null"], "POOL/BACKEND; null for nobody."),
@@ -64,6 +64,7 @@ SHAPES: Final[dict[str, Shape]] = {
         trial=_told("boolean", "Whether it finds out if an ejected backend is back."),
         rule=_told("string", "What decided, with its number."),
         candidates=_list(_ref("Candidate")),
+        worker=_told("integer", "The worker that was asked, of several, for a decision that is not made yet."),
     ),
     "Attempt": shape(
         None,

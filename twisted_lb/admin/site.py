@@ -241,7 +241,7 @@ class MetricsResource(ReadOnly):
             return problem(request, refused)
         left: list[bool] = []
         request.notifyFinish().addErrback(lambda _: left.append(True))
-        self._operator.refresh().addCallback(
+        self._operator.refresh(exemplars=openmetrics).addCallback(
             lambda _: None if left else self._make(request, openmetrics=openmetrics)
         ).addErrback(_not_made)
         return NOT_DONE_YET

@@ -153,7 +153,7 @@ class BackendMeasures:
         return replace(
             self,
             in_flight=self.in_flight + other.in_flight,
-            load=self.load + other.load,
+            load=max(self.load, other.load),  # what they compare is counted over all of them
             idle_connections=self.idle_connections + other.idle_connections,
             busy_connections=self.busy_connections + other.busy_connections,
             shared_connections=self.shared_connections + other.shared_connections,
@@ -288,6 +288,23 @@ class Measures:
             _merged(self.listeners, other.listeners, lambda one: one.name, ListenerMeasures.merged),
             _merged(self.pools, other.pools, lambda one: one.name, PoolMeasures.merged),
             self.exemplars + other.exemplars,
+        )
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a process has counted beside its data plane: `counters` of other parts, by the name of the metric, and how late timers came
+    (loop lag).
+    """
+
+    counters: tuple[tuple[str, int], ...] = ()
+    loop_lag: Reading = NOTHING
+
+    def merged(self, other: "Beside") -> "Beside":
+        """What two processes have counted."""
+        return Beside(
+            _merged(self.counters, other.counters, lambda one: one[0], lambda a, b: (a[0], a[1] + b[1])),
+            self.loop_lag + other.loop_lag,
         )
 
 

@@ -79,7 +79,9 @@ def decision_lines(decision: Answer) -> list[Words]:
     order = join((f"{at} {local_name(one, pool)} {load_of(one)}".rstrip() for at, one in enumerate(free[:8], 1)), "   ")
     if len(free) > 8:
         order += f"   and {len(free) - 8} more"
-    lines = labelled("pool", [", ".join(filter(None, [pool, text_of(decision, "rule")]))])
+    worker = decision.get("worker")
+    whose = f"at worker {worker}" if isinstance(worker, int) else ""
+    lines = labelled("pool", [", ".join(filter(None, [pool, text_of(decision, "rule"), whose]))])
     lines += labelled("order", [order]) if free else []
     lines += labelled("full", [named(full, pool)]) if full else []
     return [*lines, *labelled("skipped", out_lines(out, pool))]

@@ -47,7 +47,12 @@ def _run(session: Session, _: Namespace) -> int:
     """Look at everything; 1 where something is wrong."""
     status, began = session.status(), session.clock.time()
     config = {text_of(one, "key"): one for one in items(session.api.get("/v1/config"), "values")}
-    found = [*_daemon(session, status, began), *_machine(session, status), *_files(session, status, config)]
+    found = [
+        *_daemon(session, status, began),
+        *_workers(status),
+        *_machine(session, status),
+        *_files(session, status, config),
+    ]
     found += [*_certificates(status), *_backends(status, config)]
     bad = sum(one.level == BAD for one in found)
     doubtful = sum(one.level == DOUBTFUL for one in found)
@@ -88,10 +93,9 @@ def _machine(session: Session, status: Answer) -> Iterator[Finding]:
         return
     pid = int(number_of(status, "pid"))
     limit = re.search(r"^Max open files +(\d+)", _read(f"{_PROC}/{pid}/limits"), re.MULTILINE)
-    try:
-        used = sum(1 for _ in Path(f"{_PROC}/{pid}/fd").iterdir())
-    except OSError:
-        used = None
+    # Each process has a limit of its own: the one that has most open, be it a worker.
+    pids = [pid, *(int(number_of(one, "pid")) for one in items(status, "workers"))]
+    used = max((many for one in pids if one and (many := _open(one)) is not None), default=None)
     if limit is not None:
         most = int(limit[1])
         scarce = most < _DESCRIPTORS or (used is not None and used > most * 0.8)
@@ -122,6 +126,26 @@ def _ports(status: Answer, pid: int) -> Iterator[Finding]:
                     f"{address}: by its rights now it could not be bound again",
                     "started as root, or AmbientCapabilities=CAP_NET_BIND_SERVICE",
                 )
+
+
+def _open(pid: int) -> int | None:
+    """How many descriptors a process has open, as far as that can be seen."""
+    try:
+        return sum(1 for _ in Path(f"{_PROC}/{pid}/fd").iterdir())
+    except OSError:
+        return None
+
+
+def _workers(status: Answer) -> Iterator[Finding]:
+    """The processes that move requests, where there are several."""
+    found = items(status, "workers")
+    if not found:
+        return
+    serving = sum(text_of(one, "state") == "serves" for one in found)
+    slots = len({one.get("slot") for one in found})
+    missing = serving < slots
+    hint = "lbctl workers, and the log" if missing else ""
+    yield Finding(DOUBTFUL if missing else GOOD, "workers", f"{count(serving)} of {count(slots)} serve", hint)
 
 
 def _files(session: Session, status: Answer, config: Mapping[str, Answer]) -> Iterator[Finding]:

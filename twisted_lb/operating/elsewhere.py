@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import BackendView, ConnectionsView, ListenerView, PoolView, Sample, WorkerView
 from twisted_lb.core.histogram import NOTHING, Reading
-from twisted_lb.core.measures import BackendMeasures, Measures, PoolMeasures, errors_in
+from twisted_lb.core.measures import BackendMeasures, Beside, Measures, PoolMeasures, errors_in
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.operating.seconds import COUNTED, QUANTILES, counted_in
 
@@ -22,6 +22,10 @@ class Elsewhere(Protocol):
     def measures(self) -> Measures:
         """What all of them have counted, as they have told last."""
 
+    @property
+    def beside(self) -> Beside:
+        """What all of them have counted beside their data planes."""
+
     def workers(self) -> Sequence[WorkerView]:
         """Each of them."""
 
@@ -29,8 +33,8 @@ class Elsewhere(Protocol):
     def restarts(self) -> int:
         """How many were started in the place of one that had died."""
 
-    def refresh(self) -> "Deferred[None]":
-        """Ask them anew; fires when they have told, or have had time enough."""
+    def refresh(self, *, exemplars: bool) -> "Deferred[None]":
+        """Ask them anew, for exemplars too if they are wanted; fires when they have told, or have had time enough."""
 
     def in_flight(self, pool: str, backend: str) -> int:
         """How many requests all have in flight at a backend, now; also at one that was removed."""
@@ -47,6 +51,11 @@ class Elsewhere(Protocol):
 
     def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any] | None]":
         """What the next claim in a pool would do at one of them; None when none says."""
+
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> "Deferred[Mapping[str, Any] | None]":
+        """Where a request would go that came to one of them; None when none says."""
 
 
 class Counted:

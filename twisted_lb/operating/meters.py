@@ -7,12 +7,12 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from twisted_lb.admin.history import Rates, Windows
-from twisted_lb.admin.loop_lag import LoopLag, Watchdog
 from twisted_lb.admin.operator import Sample
 from twisted_lb.core.histogram import NOTHING, Histogram, Reading, together
 from twisted_lb.core.measures import errors_in
 from twisted_lb.core.pool import Pool
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.loop_lag import LoopLag, Watchdog
 from twisted_lb.operating.elsewhere import Counted, SecondsElsewhere
 from twisted_lb.operating.seconds import Seconds, levels
 

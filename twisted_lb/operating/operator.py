@@ -29,7 +29,8 @@ from twisted_lb.admin.words import grave_flaws, verdict
 from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
 from twisted_lb.build_info import build
 from twisted_lb.core.events import Event
-from twisted_lb.core.measures import CertificateMeasures, Measures, ProcessMeasures
+from twisted_lb.core.histogram import NOTHING
+from twisted_lb.core.measures import Beside, CertificateMeasures, Measures, ProcessMeasures
 from twisted_lb.core.overlay import Overlay
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.errors import one_line
@@ -145,7 +146,7 @@ class Operating:
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """See Operator."""
         plane = self._running()
-        memory = plane.runtime.memory
+        beside, elsewhere = self._beside(plane), self._elsewhere
         process = ProcessMeasures(
             version=__version__,
             python=platform.python_version(),
@@ -156,18 +157,11 @@ class Operating:
             reloads_failed=self._failed_reloads,
             reload_failed=self._reload_failed,
             reloaded_at=self._loaded_at,
-            loop_lag=self._meters.loop_lag,
+            loop_lag=beside.loop_lag,
             counters=(
-                ("invariant_violations_total", plane.self_check.violations),
-                ("log_dropped_total", self._owner.log_dropped),
-                ("buffered_bytes", memory.taken),
-                ("buffered_bytes_limit", memory.most),
-                ("buffer_waits_total", memory.waits),
-                ("buffer_denied_total", memory.denied),
-                ("spans_sent_total", self._owner.spans_sent),
-                ("spans_dropped_total", self._owner.spans_dropped),
-                ("workers", 0 if self._elsewhere is None else _serving(self._elsewhere.workers())),
-                ("worker_restarts_total", 0 if self._elsewhere is None else self._elsewhere.restarts),
+                *beside.counters,
+                ("workers", 0 if elsewhere is None else _serving(elsewhere.workers())),
+                ("worker_restarts_total", 0 if elsewhere is None else elsewhere.restarts),
             ),
             certificates=tuple(
                 CertificateMeasures(name, certificate, expires_at)
@@ -176,7 +170,25 @@ class Operating:
             ),
         )
         measures = plane.measures(exemplars=exemplars)
-        return measures if self._elsewhere is None else measures.merged(self._elsewhere.measures), process
+        return measures if elsewhere is None else measures.merged(elsewhere.measures), process
+
+    def _beside(self, plane: DataPlane) -> Beside:
+        """What is counted beside data planes: of workers, where there are any, what delays and holds requests is theirs."""
+        memory, elsewhere = plane.runtime.memory, self._elsewhere
+        own = Beside(
+            (
+                ("invariant_violations_total", plane.self_check.violations),
+                ("log_dropped_total", self._owner.log_dropped),
+                ("buffered_bytes", memory.taken),
+                ("buffered_bytes_limit", memory.most if elsewhere is None else 0),
+                ("buffer_waits_total", memory.waits),
+                ("buffer_denied_total", memory.denied),
+                ("spans_sent_total", self._owner.spans_sent),
+                ("spans_dropped_total", self._owner.spans_dropped),
+            ),
+            self._meters.loop_lag if elsewhere is None else NOTHING,
+        )
+        return own if elsewhere is None else own.merged(elsewhere.beside)
 
     @property
     def etag(self) -> str:
@@ -263,9 +275,9 @@ class Operating:
             self._counted = measures, Counted(measures)
         return self._counted[1]
 
-    def refresh(self) -> "Deferred[None]":
+    def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
         """See Operator."""
-        return succeed(None) if self._elsewhere is None else self._elsewhere.refresh()
+        return succeed(None) if self._elsewhere is None else self._elsewhere.refresh(exemplars=exemplars)
 
     def explain(self, request_id: str) -> "Deferred[Mapping[str, Any] | None]":
         """See Operator."""
@@ -293,7 +305,7 @@ class Operating:
 
     def route(
         self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
-    ) -> Mapping[str, Any]:
+    ) -> "Deferred[Mapping[str, Any]]":
         """See Operator."""
         plane = self._running()
         if listener is not None and listener not in plane.frontends:
@@ -306,8 +318,16 @@ class Operating:
         except KeyError:
             raise NotFound("no_such_listener", "no listener has clients of its own") from None
         names = {name: self._views.place(number) for number, name in enumerate(plane.plan.routes)}
-        looked_at: Any = routed["looked_at"]
-        return {**routed, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
+
+        def placed(found: Mapping[str, Any]) -> Mapping[str, Any]:
+            looked_at: Any = found["looked_at"]
+            return {**found, "looked_at": [{**one, "place": names.get(one["name"], "")} for one in looked_at]}
+
+        if self._elsewhere is not None:
+            # It can be asked, as was just seen: turns, loads and limits are those of who moves requests.
+            asked = self._elsewhere.route(method, url, headers, client, listener)
+            return asked.addCallback(_said).addCallback(placed)
+        return succeed(placed(routed))
 
     def config(self) -> Sequence[ConfigValue]:
         """See Operator."""

@@ -1,13 +1,13 @@
 """Sight: what an operator asks of the workers of a balancer, of all of them as of one."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
-from twisted_lb.core.measures import Measures
+from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.workers.crew import Crew, Life
 
 # Kinds of requests of which the first are not the newest.
@@ -26,9 +26,14 @@ class Sight:
         """What all workers have counted, as they have told last."""
         return self._crew.reports.measures
 
-    def refresh(self) -> "Deferred[None]":
-        """Ask them anew; fires when they have told, or have had time enough."""
-        return self._crew.reports.refresh()
+    @property
+    def beside(self) -> Beside:
+        """What all workers have counted beside their data planes."""
+        return self._crew.reports.beside
+
+    def refresh(self, *, exemplars: bool) -> "Deferred[None]":
+        """Ask them anew, for exemplars too if they are wanted; fires when they have told, or have had time enough."""
+        return self._crew.reports.refresh(exemplars=exemplars)
 
     def in_flight(self, pool: str, backend: str) -> int:
         """How many requests all have in flight at a backend, now; also at one that was removed."""
@@ -92,12 +97,29 @@ class Sight:
 
     def explain_next(self, pool: str) -> "Deferred[Mapping[str, Any] | None]":
         """What the next claim in a pool would do at the first of them that says; it says which one that is."""
+        return self._crew.ask("explain_next", {"pool": pool}).addCallback(_first)
+
+    def route(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]], client: str, listener: str | None
+    ) -> "Deferred[Mapping[str, Any] | None]":
+        """Where a request would go that came to the first of them that says; its decision says which one that is."""
+        arguments = {"method": method, "url": url, "headers": list(headers), "client": client, "listener": listener}
 
         def first(answers: Mapping[Any, bytes]) -> Mapping[str, Any] | None:
-            for life, text in sorted(answers.items(), key=lambda one: one[0].slot):
-                found = json.loads(text)
-                if found is not None:
-                    return {**found, "worker": life.slot}
-            return None
+            found = _first(answers)
+            if found is None:
+                return None
+            routed = dict(found)
+            worker, decision = routed.pop("worker"), routed["decision"]
+            return routed if decision is None else {**routed, "decision": {**decision, "worker": worker}}
 
-        return self._crew.ask("explain_next", {"pool": pool}).addCallback(first)
+        return self._crew.ask("route", arguments).addCallback(first)
+
+
+def _first(answers: Mapping[Any, bytes]) -> Mapping[str, Any] | None:
+    """The answer of the first worker that says something, with its number."""
+    for life, text in sorted(answers.items(), key=lambda one: one[0].slot):
+        found = json.loads(text)
+        if found is not None:
+            return {**found, "worker": life.slot}
+    return None

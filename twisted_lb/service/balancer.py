@@ -316,7 +316,8 @@ class LoadBalancerService(MultiService):
             self._plan,
             {} if crew is not None else {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners},
             hear=self._hear,
-            room=lambda backends: room_for_clients(self._limit, backends),
+            # Where workers have the clients: so many in all of them.
+            room=lambda backends: room_for_clients(self._limit, backends) * self._workers,
             accepting=opened.predecessor is None,
             overlay=self._remembered(operating),
             changed=self._remember,

@@ -12,12 +12,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_lb.core.histogram import NOTHING
-from twisted_lb.core.measures import BackendMeasures, ListenerMeasures, Measures, PoolMeasures
+from twisted_lb.core.measures import BackendMeasures, Beside, ListenerMeasures, Measures, PoolMeasures
 from twisted_lb.workers.codec import loaded
 
 _log = Logger(namespace="twisted_lb.workers")
 
 _NOBODY: Final = Measures((), ())
+# What there is beside a data plane, and not any more when the process has ended.
+_OF_NOW: Final = ("buffered_bytes", "buffered_bytes_limit")
 
 # Asks all workers a question: fires with their answers, by whose they are.
 Ask = Callable[[str, Mapping[str, Any]], "Deferred[dict[Hashable, bytes]]"]
@@ -30,15 +32,21 @@ class Reports:
         self._ask: Final = ask
         self._told: Final[dict[Hashable, Measures]] = {}
         self._ended: Measures = _NOBODY
+        self._told_beside: Final[dict[Hashable, Beside]] = {}
+        self._ended_beside: Beside = Beside()
         self._together: Measures | None = None
         self._waiting: Final[list[Deferred[None]]] = []
 
-    def refresh(self) -> "Deferred[None]":
-        """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers."""
+    def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
+        """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers, unless exemplars are
+        wanted, which are not told each time.
+        """
+        if exemplars:
+            return self._ask("measures", {"exemplars": True}).addCallback(self._heard).addErrback(_failed)
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
-            self._ask("measures", {}).addCallback(self._heard).addErrback(_failed).addBoth(self._over)
+            self._ask("measures", {"exemplars": False}).addCallback(self._heard).addErrback(_failed).addBoth(self._over)
         return waiting
 
     def _over(self, _: object) -> None:
@@ -49,9 +57,10 @@ class Reports:
 
     def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
         for whose, answer in answers.items():
-            measures = loaded(answer)
+            measures, beside = loaded(answer)
             assert isinstance(measures, Measures)
-            self._told[whose] = _of_a_worker(measures)
+            assert isinstance(beside, Beside)
+            self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
         self._together = None
 
     def end(self, whose: Hashable) -> None:
@@ -59,6 +68,7 @@ class Reports:
         told = self._told.pop(whose, None)
         if told is not None:
             self._ended = self._ended.merged(_at_its_end(told))
+            self._ended_beside = self._ended_beside.merged(_beside_at_its_end(self._told_beside.pop(whose)))
             self._together = None
 
     @property
@@ -69,6 +79,14 @@ class Reports:
             for told in self._told.values():
                 self._together = self._together.merged(told)
         return self._together
+
+    @property
+    def beside(self) -> Beside:
+        """What all have counted beside their data planes."""
+        together = self._ended_beside
+        for told in self._told_beside.values():
+            together = together.merged(told)
+        return together
 
     def of(self, whose: Hashable) -> Measures:
         """What one of them has counted."""
@@ -99,6 +117,10 @@ def _told_of(backend: BackendMeasures) -> BackendMeasures:
 def _at_its_end(measures: Measures) -> Measures:
     """What only grows; nothing of it is there now."""
     return Measures(tuple(map(_listener_at_its_end, measures.listeners)), tuple(map(_pool_at_its_end, measures.pools)))
+
+
+def _beside_at_its_end(beside: Beside) -> Beside:
+    return replace(beside, counters=tuple(one for one in beside.counters if one[0] not in _OF_NOW))
 
 
 def _listener_at_its_end(one: ListenerMeasures) -> ListenerMeasures:

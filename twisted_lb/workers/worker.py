@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
-from twisted.logger import ILogObserver, Logger, LogLevel, formatEvent, globalLogBeginner
+from twisted.logger import ILogObserver, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from twisted_lb import process
@@ -27,6 +27,7 @@ from twisted_lb.core.share import Share
 from twisted_lb.core.shared_counts import SharedCounts
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.log_file import LogFile
+from twisted_lb.loop_lag import LoopLag, Watchdog
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.planned import Plan
@@ -36,6 +37,7 @@ from twisted_lb.workers.answers import Answers
 from twisted_lb.workers.codec import Decoder, loaded
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
 from twisted_lb.workers.levelling import Levelling
+from twisted_lb.workers.lines import Lines, line_of
 from twisted_lb.workers.messages import (
     Ask,
     Channel,
@@ -67,11 +69,8 @@ ORPHAN_S: Final = 30.0
 _LOOK_S: Final = 0.005
 # And where no pool has a bound, so that nobody waits for a place: what is told of clients is as old at most.
 _SELDOM_S: Final = 0.05
-# For so long lines for the log are gathered, in seconds, and at most so many.
-_GATHER_S: Final = 0.05
-_MOST_LINES: Final = 1000
 
-_log = Logger()
+_log = Logger(namespace="twisted_lb.workers.worker")  # it is __main__
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,9 @@ class Worker(Quiet):
         self._following = False  # what is heard now comes from the parent, and is no news for it
         self._found: list[Fact] = []
         self._wishes: dict[tuple[str, str], tuple[AdminState, str]] = {}
-        self._lines: list[str] = []
+        self._lines: Final = Lines(self._send_lines, reactor.callLater)
+        self._lag: LoopLag | None = None
+        self._watchdog: Final = Watchdog(self._say_held)
         self._answered: int = 0
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
@@ -124,7 +125,7 @@ class Worker(Quiet):
         """The parent is gone, or has sent us away."""
         super().connectionLost(reason)
         self._linked = False
-        self._say()
+        self._lines.flush()
         if self._over:
             self._stop()
         elif self._plane is None:
@@ -227,6 +228,9 @@ class Worker(Quiet):
         self._plane.accept()
         self._levelling.serve()
         self._looking.clock = runtime.time
+        self._lag = LoopLag(runtime.time, self._watchdog.beat)
+        self._lag.start()
+        self._watchdog.start()
         process.tune()
 
     def _count(self) -> SharedCounts:
@@ -326,7 +330,8 @@ class Worker(Quiet):
     def asked(self, question: str, arguments: str) -> dict[str, Any]:
         """A question of the parent."""
         assert self._plane is not None
-        answers = Answers(self._plane, self._log_file, self._spans)
+        assert self._lag is not None
+        answers = Answers(self._plane, self._log_file, self._spans, self._lag)
         answer = answers.answer(question, json.loads(arguments))
         # Open until it was read: it is sent when the link takes it.
         self._answered += 1
@@ -343,35 +348,30 @@ class Worker(Quiet):
 
     def say(self, event: dict[str, Any]) -> None:
         """Have a line in the log of the parent, or on standard error when it is gone."""
-        text = formatEvent(event)
-        failure = event.get("log_failure")
-        if failure is not None:
-            text = f"{text}\n{failure.getTraceback()}"
-        if not text:
+        line = line_of(event)
+        if not line:
             return
-        level = event.get("log_level", LogLevel.info).name
-        line = f"{level} {event.get('log_namespace', '')} {text}"
-        if not self._linked:
+        if self._linked:
+            self._lines.add(line)
+        else:
             self._complain(line)
-            return
-        if not self._lines:
-            self._reactor.callLater(_GATHER_S, self._say)
-        if len(self._lines) < _MOST_LINES:
-            self._lines.append(line[:2000])
 
     def _complain(self, line: str) -> None:
         if not self._over:
             sys.stderr.write(f"worker {self._start.slot}: {line}\n")
 
-    def _say(self) -> None:
-        lines, self._lines = self._lines, []
-        if not self._linked:
-            for line in lines:
+    def _send_lines(self, lines: str) -> None:
+        if self._linked:
+            self.callRemote(Said, lines=lines)
+        else:
+            for line in lines.split("\0"):
                 self._complain(line)
-            return
-        while lines:
-            self.callRemote(Said, lines="\0".join(lines[:20]))
-            del lines[:20]
+
+    def _say_held(self, held_s: float, where: str) -> None:
+        # From the thread of the watchdog: the link is this one's, who says it when the turn is over.
+        self._reactor.callFromThread(
+            _log.warn, "nothing has moved for {held} s: {where}", held=f"{held_s:.2f}", where=where
+        )
 
     @Reopen.responder
     def reopen(self) -> dict[str, Any]:
@@ -412,6 +412,9 @@ class Worker(Quiet):
         plane, self._plane = self._plane, None
         if self._looking.running:
             self._looking.stop()
+        if self._lag is not None:
+            self._lag.stop()
+        self._watchdog.stop()
         if plane is not None:
             assert self._runtime is not None
             plane.close()
@@ -423,7 +426,7 @@ class Worker(Quiet):
         """Everything is over: say what is still to be said, and stop when that has gone."""
         self._over = True
         if self._linked:
-            self._say()
+            self._lines.flush()
             assert self.transport is not None
             self.transport.loseConnection()
         else:

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from twisted_lb.admin.loop_lag import INTERVAL_S, LONG_S, LoopLag, Watchdog
+from twisted_lb.loop_lag import INTERVAL_S, LONG_S, LoopLag, Watchdog
 from twisted_lb.testing import HeapClock
 
 
