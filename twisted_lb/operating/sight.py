@@ -50,12 +50,12 @@ class Sight:
         return WorkerView(
             slot=slot,
             pid=life.pid,
-            state="drains" if life.leaving else "serves" if life.serving else "starts",
+            state=_state_of(life),
             uptime_s=round(self._crew.now() - life.began_at, 3),
             connections=sum(one.connections for one in told.listeners),
             in_flight=sum(one.in_flight for one in told.pools),
             requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
-            covered_by=None if life.serving else self._crew.covers(slot),
+            covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
         )
 
     @property
@@ -101,3 +101,11 @@ class Sight:
             return None
 
         return self._crew.ask("explain_next", {"pool": pool}).addCallback(first)
+
+
+def _state_of(life: Life) -> str:
+    if life.leaving:
+        return "drains"
+    if life.silent:
+        return "hangs"
+    return "serves" if life.serving else "starts"

@@ -32,6 +32,9 @@ class Reports:
         self._ended: Measures = _NOBODY
         self._together: Measures | None = None
         self._waiting: Final[list[Deferred[None]]] = []
+        self._ending: Final[
+            list[Hashable]
+        ] = []  # who has ended while it was asked: what it has told last is still to come
 
     def refresh(self) -> "Deferred[None]":
         """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers."""
@@ -42,6 +45,9 @@ class Reports:
         return waiting
 
     def _over(self, _: object) -> None:
+        for whose in self._ending:
+            self._end(whose)
+        self._ending.clear()
         waiting = self._waiting.copy()
         self._waiting.clear()
         for one in waiting:
@@ -56,6 +62,12 @@ class Reports:
 
     def end(self, whose: Hashable) -> None:
         """A worker has ended: what it has counted stays counted."""
+        if self._waiting:
+            self._ending.append(whose)
+        else:
+            self._end(whose)
+
+    def _end(self, whose: Hashable) -> None:
         told = self._told.pop(whose, None)
         if told is not None:
             self._ended = self._ended.merged(_at_its_end(told))

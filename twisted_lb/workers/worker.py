@@ -43,6 +43,7 @@ from twisted_lb.workers.messages import (
     Found,
     Hurry,
     Leave,
+    Leaves,
     OneProtocol,
     Quiet,
     Read,
@@ -68,6 +69,8 @@ _LOOK_S: Final = 0.005
 # For so long lines for the log are gathered, in seconds, and at most so many.
 _GATHER_S: Final = 0.05
 _MOST_LINES: Final = 1000
+# And of each so many characters.
+_LINE_CHARACTERS: Final = 2000
 
 _log = Logger()
 
@@ -103,7 +106,7 @@ class Worker(Quiet):
         self._following = False  # what is heard now comes from the parent, and is no news for it
         self._found: list[Fact] = []
         self._wishes: dict[tuple[str, str], tuple[AdminState, str]] = {}
-        self._lines: list[str] = []
+        self._lines: list[tuple[str, str, str]] = []
         self._answered: int = 0
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
@@ -337,18 +340,18 @@ class Worker(Quiet):
         if not text:
             return
         level = event.get("log_level", LogLevel.info).name
-        line = f"{level} {event.get('log_namespace', '')} {text}"
+        line = level, str(event.get("log_namespace", "")), text[:_LINE_CHARACTERS]
         if not self._linked:
             self._complain(line)
             return
         if not self._lines:
             self._reactor.callLater(_GATHER_S, self._say)
         if len(self._lines) < _MOST_LINES:
-            self._lines.append(line[:2000])
+            self._lines.append(line)
 
-    def _complain(self, line: str) -> None:
+    def _complain(self, line: tuple[str, str, str]) -> None:
         if not self._over:
-            sys.stderr.write(f"worker {self._start.slot}: {line}\n")
+            sys.stderr.write(f"worker {self._start.slot}: {' '.join(line)}\n")
 
     def _say(self) -> None:
         lines, self._lines = self._lines, []
@@ -356,9 +359,8 @@ class Worker(Quiet):
             for line in lines:
                 self._complain(line)
             return
-        while lines:
-            self.callRemote(Said, lines="\0".join(lines[:20]))
-            del lines[:20]
+        for data in packed(lines):
+            self.callRemote(Said, lines=data)
 
     @Reopen.responder
     def reopen(self) -> dict[str, Any]:
@@ -382,8 +384,11 @@ class Worker(Quiet):
         return {}
 
     def terminate(self) -> None:
-        """SIGTERM: drain, as long as the plan has for that."""
-        self._leave(0.0 if self._plan is None else self._plan.drain_s)
+        """SIGTERM: drain, as long as the plan has for that. The parent is to put another one in our place."""
+        most_s = 0.0 if self._plan is None else self._plan.drain_s
+        if self._plane is not None and self._linked and not self._leaving:
+            self.callRemote(Leaves, most_s=most_s)
+        self._leave(most_s)
 
     def _leave(self, most_s: float) -> None:
         if self._leaving:
