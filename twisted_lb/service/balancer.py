@@ -278,6 +278,8 @@ class LoadBalancerService(MultiService):
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time, sight)
         if self._crew is None:
             self._log_file.write(runtime)
+        else:
+            self._log_file.leave()
         self._spans.follow(self._plan.traces, runtime)
         plane = self._plane = self._made(runtime, operating, opened)
         if self._crew is not None:
@@ -574,7 +576,11 @@ class LoadBalancerService(MultiService):
             assert change is not None
             diff = self._go_by(self._plane, config, plan, change, opened)
         if self._openings is not None:
-            self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
+            if self._crew is not None:
+                self._log_file.follow(plan, opened, None)
+                self._log_file.leave()
+            else:
+                self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
             self._spans.follow(plan.traces, self._plane.runtime)
         self._say_what_stays(config)
