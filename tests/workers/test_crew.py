@@ -13,12 +13,10 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twisted_lb.core.measures import Measures
 from twisted_lb.workers import crew as crews
-from twisted_lb.workers.codec import dumped
 from twisted_lb.workers.crew import Crew, Life, clones_of
-from twisted_lb.workers.messages import Ask, memory_file
-from twisted_lb.workers.table import SERVES
+from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.table import BEAT, SERVES
 
 # No process has this number: os.kill would say so.
 NOBODY = 2**22 + 1
@@ -122,11 +120,9 @@ def test_workers_that_cannot_be_started_are_tried_again_and_nothing_is_lost(crew
         reactor.advance(31)
     reactor.refuses = None
     reactor.advance(31)
-    assert slots(crew) == []
-    while len(slots(crew)) < 3:
+    for _ in range(3):
         serve(crew, reactor.spawned[-1])
-        reactor.advance(31)
-    assert slots(crew) == [0, 1, 2]
+    assert [life.slot for life in reactor.spawned] == [0, 1, 2]
     assert crew.ready
 
 
@@ -185,74 +181,69 @@ def test_a_link_that_is_lost_without_its_process_ends_that_process(crew, reactor
     assert crew.killed == [first.pid]
 
 
-class Answering:
-    """How the workers answer: those in `hang` do not."""
-
-    def __init__(self, monkeypatch: Any) -> None:
-        self.hang: set[Life] = set()
-        self.waiting: dict[Life, list[Any]] = {}
-        self.asked: list[Life] = []
-        monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: self.call(link._life, command))
-
-    def call(self, life: Life, command: Any) -> Any:
-        if command is not Ask:
-            return succeed({})
-        self.asked.append(life)
-        if life not in self.hang:
-            return succeed({"number": 1, "answer": memory_file("answer", dumped(Measures((), ())))})
-        answer: Deferred[Any] = Deferred()
-        self.waiting.setdefault(life, []).append(answer)
-        return answer
-
-    def wake(self, life: Life) -> None:
-        self.hang.discard(life)
-        for answer in self.waiting.pop(life):
-            answer.callback({"number": 1, "answer": memory_file("answer", dumped(Measures((), ())))})
+def go_round(crew: Crew, *, seconds: int, hang: Life | None = None) -> None:
+    """Everybody's workers go round for so long, but one."""
+    for _ in range(seconds):
+        for life in crew.lives:
+            if life is not hang:
+                crew.table.slots[life.slot][BEAT] += 1
+                crew.table.slots[life.slot][SERVES] = 1
+        crew._reactor.advance(1)
 
 
-def test_a_worker_that_hangs_is_covered_and_in_the_end_killed(crew, reactor, monkeypatch):
+def test_a_worker_that_hangs_is_covered_and_in_the_end_killed(crew, reactor):
     lives = started(crew, reactor)
-    answering = Answering(monkeypatch)
-    answering.hang.add(lives[0])
-    crew.table.slots[0][SERVES] = 1
-    for _ in range(4):
-        crew.ask("measures", {})
-        reactor.advance(1)
+    go_round(crew, seconds=5)
+    go_round(crew, seconds=4, hang=lives[0])
     assert slots(crew) == [1, 2]
-    assert crew.covers(0) is None or crew.covers(0) in (1, 2)
-    assert crew.table.slots[0][SERVES] == 0
-    # It is not asked any more, so that nobody waits for it.
-    answering.asked.clear()
-    assert crew.ask("measures", {}).called
-    assert lives[0] not in answering.asked
+    assert [crew.table.slots[slot][SERVES] for slot in range(3)] == [0, 1, 1]
+    assert crew.killed == []
+    # A reload does not wait for it.
+    crew._version += 1
+    for life in lives[1:]:
+        crew.taken(life, crew._version, "")
     assert crew.settled
-    reactor.advance(21)
+    go_round(crew, seconds=31, hang=lives[0])
     assert crew.killed == [lives[0].pid]
 
 
-def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor, monkeypatch):
+def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatch):
     lives = started(crew, reactor)
-    answering = Answering(monkeypatch)
-    answering.hang.add(lives[0])
-    for _ in range(4):
-        crew.ask("measures", {})
-        reactor.advance(1)
+    asked = []
+
+    def call(link: Any, command: Any, **more: Any) -> Any:
+        asked.append((link._life, command))
+        return Deferred() if command is Ask else succeed({})
+
+    monkeypatch.setattr(crews.Link, "callRemote", call)
+    go_round(crew, seconds=5, hang=lives[0])
+    asked.clear()
+    crew.ask("explain", {"request_id": "~1"})
+    assert [life for life, command in asked if command is Ask] == lives[1:]
+
+
+def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor):
+    lives = started(crew, reactor)
+    go_round(crew, seconds=10, hang=lives[0])
     assert slots(crew) == [1, 2]
-    answering.wake(lives[0])
+    go_round(crew, seconds=1)
     assert slots(crew) == [0, 1, 2]
-    reactor.advance(1000)
+    go_round(crew, seconds=100)
     assert crew.killed == []
 
 
-def test_many_questions_in_one_bad_second_are_no_hang(crew, reactor, monkeypatch):
-    lives = started(crew, reactor)
-    reactor.advance(10)
-    answering = Answering(monkeypatch)
-    answering.hang.add(lives[0])
-    for _ in range(20):
-        crew.ask("explain", {"request_id": "~1"})
-    reactor.advance(1)
-    answering.wake(lives[0])
+def test_a_worker_that_answers_late_and_moves_is_not_killed(crew, reactor, monkeypatch):
+    started(crew, reactor)
+    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: Deferred())
+    go_round(crew, seconds=200)
+    assert crew.killed == []
+    assert slots(crew) == [0, 1, 2]
+
+
+def test_a_parent_that_was_away_itself_takes_nobody_for_dead(crew, reactor):
+    started(crew, reactor)
+    go_round(crew, seconds=3)
+    reactor.advance(500)
     assert slots(crew) == [0, 1, 2]
 
 

@@ -62,7 +62,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import COLUMNS, OPEN, SERVES, Table, make_table
+from twisted_lb.workers.table import BEAT, COLUMNS, OPEN, SERVES, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -78,9 +78,12 @@ _REPORT_S: Final = 1.0
 _SETTLE_S: Final = 10.0
 # An answer is waited for so long.
 _ANSWER_S: Final = 1.0
-# Who has left so many of them unanswered, in different seconds, hangs; and is killed so long afterwards, in seconds.
-_MOST_MISSED: Final = 3
-_HANGS_S: Final = 20.0
+# A worker in which nothing has moved when it was looked at so often, once a second, hangs; and is killed so long afterwards, in seconds.
+# One that is only slow moves: with thousands of backends it answers late, and is needed all the more.
+_MOST_STILL: Final = 3
+_HANGS_S: Final = 30.0
+# Reports take at most such a part of the parent's time.
+_REPORTS_PART: Final = 0.1
 
 _log = Logger(namespace="twisted_lb.workers")
 _of_workers = Logger(namespace="twisted_lb.worker")
@@ -147,9 +150,9 @@ class Life(ProcessProtocol):
         self.imported = False
         self.version: int = 0  # that it goes by
         self.leaving = False
-        self.silent = False  # it has left questions unanswered: it hangs
-        self.missed: int = 0  # questions in a row that it has not answered in time
-        self.missed_at: float = began_at
+        self.silent = False  # nothing moves there: it hangs
+        self.beat: int = 0  # how often it had gone round when it was looked at last
+        self.still: int = 0  # how often in a row it was looked at without that
         self.known: set[int] = set()  # parts of plans
         self.sent_sockets: set[int] = set()
         self.sockets: dict[str, list[int]] = {}
@@ -249,8 +252,9 @@ class Crew:
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
-        self._reporting: Final = LoopingCall(self.reports.refresh)
-        self._reporting.clock = reactor
+        self._report_at: float = 0.0
+        self._looking: Final = LoopingCall(self._look)
+        self._looking.clock = reactor
 
     # Its beginning.
 
@@ -263,7 +267,7 @@ class Crew:
         """Start the workers, who go by what this data plane does and accept on these sockets, of which there are clones already."""
         self._plane = plane
         self._clones = {sock: [self._number(one) for one in those] for sock, those in clones.items()}
-        self._reporting.start(_REPORT_S, now=False).addErrback(
+        self._looking.start(_REPORT_S, now=False).addErrback(
             lambda failure: _log.failure("no reports any more", failure=failure)
         )
         self.follow(sockets)
@@ -650,28 +654,62 @@ class Crew:
                     self._columns[key] = self._next_column
                     self._next_column += 1
 
+    # Whether they live, and what they have counted.
+
+    def _look(self) -> None:
+        for life in list(self.lives):
+            if life.serving:
+                self._look_at(life)
+        if self.now() >= self._report_at:
+            self._report_at = float("inf")
+            self.reports.refresh().addBoth(self._reported)
+
+    def _reported(self, _: object) -> None:
+        self._report_at = self.now() + self.reports.cost_s / _REPORTS_PART
+
+    def _look_at(self, life: Life) -> None:
+        """See whether anything moves in a worker. For one that hangs others accept, and it is killed if it does not come back."""
+        beat = self.table.slots[life.slot][BEAT]
+        moves, life.beat = beat != life.beat, beat
+        life.still = 0 if moves else life.still + 1
+        if life.silent and moves:
+            _log.warn("worker {slot} (process {pid}) moves again", slot=life.slot, pid=life.pid)
+            life.silent = False
+            life.be_patient()
+            self._cover()
+        elif life.still == _MOST_STILL and not life.silent:
+            _log.error(
+                "nothing moves in worker {slot} (process {pid}): killed in {s:g} s",
+                slot=life.slot,
+                pid=life.pid,
+                s=_HANGS_S,
+            )
+            life.silent = True
+            self.table.slots[life.slot][SERVES] = 0
+            self.kill_later(life, _HANGS_S)
+            self._look_settled()
+            self._cover()
+
     # Questions.
 
     def ask(self, question: str, arguments: Mapping[str, Any]) -> "Deferred[dict[Hashable, bytes]]":
         """What the workers that serve, or drain, answer to a question, by their lives; those that do not in time are left out."""
         answers: dict[Hashable, bytes] = {}
-        # Who has not answered for a while has questions enough: it is waited for without more of them.
+        # Nobody waits for one that hangs.
         asked = [life for life in self.lives if life.version and life.linked and not life.silent]
         if not asked:
             return succeed(answers)
         done: Deferred[dict[Hashable, bytes]] = Deferred()
-        heard: set[Life] = set()
+        left = len(asked)
 
-        def over(_: object, life: Life) -> None:
-            heard.add(life)
-            if len(heard) == len(asked) and not done.called:
+        def over(_: object) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0 and not done.called:
                 timer.cancel()
                 done.callback(answers)
 
         def late() -> None:
-            for life in asked:
-                if life not in heard:
-                    self._missed(life)
             if not done.called:
                 done.callback(answers)
 
@@ -680,40 +718,11 @@ class Crew:
             answer = life.link.callRemote(Ask, question=question, arguments=json.dumps(arguments))
             answer.addCallback(self._read, life, answers)
             answer.addErrback(lambda failure: failure.trap(ConnectionLost, Exception))
-            answer.addBoth(over, life)
+            answer.addBoth(over)
         return done
-
-    def _missed(self, life: Life) -> None:
-        """A worker has not answered in time. One that does so again and again hangs: others accept for it, and it is killed if it does
-        not come back.
-        """
-        now = self.now()
-        if life not in self.lives or life.leaving or life.silent or now - life.missed_at < _ANSWER_S:
-            return
-        life.missed, life.missed_at = life.missed + 1, now
-        if life.missed < _MOST_MISSED:
-            return
-        _log.error(
-            "worker {slot} (process {pid}) does not answer: killed in {s:g} s", slot=life.slot, pid=life.pid, s=_HANGS_S
-        )
-        life.silent = True
-        self.table.slots[life.slot][SERVES] = 0
-        self.kill_later(life, _HANGS_S)
-        self._look_settled()
-        self._cover()
-
-    def _answered(self, life: Life) -> None:
-        life.missed = 0
-        if life.silent and life.linked:
-            _log.warn("worker {slot} (process {pid}) answers again", slot=life.slot, pid=life.pid)
-            life.silent = False
-            if not life.leaving:
-                life.be_patient()
-                self._cover()
 
     def _read(self, found: dict[str, Any], life: Life, answers: dict[Hashable, bytes]) -> None:
         answers[life] = read_memory_file(found["answer"])
-        self._answered(life)
         self._send(life, Read, number=found["number"])
 
     def reopen_logs(self) -> None:
@@ -728,8 +737,8 @@ class Crew:
         else has a copy, also where another instance has taken over.
         """
         self._done = Deferred()
-        if self._reporting.running:
-            self._reporting.stop()
+        if self._looking.running:
+            self._looking.stop()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_lb.workers.table import CAME, OPEN, SERVES, WENT, Table
+from twisted_lb.workers.table import BEAT, CAME, OPEN, SERVES, WENT, Table
 
 # Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
 _MORE: Final = 3
@@ -64,6 +64,7 @@ class Levelling:
         if self._from is not None:
             self._own[OPEN] = self._count()
             self._own[SERVES] = self._serves
+            self._own[BEAT] += 1
 
     def load(self, slot: int) -> int:
         """How many clients a slot has, with those that are on their way to it."""

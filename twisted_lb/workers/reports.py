@@ -5,6 +5,7 @@ What they count again that the parent counts, since they follow it, is left out:
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -31,6 +32,7 @@ class Reports:
         self._told: Final[dict[Hashable, Measures]] = {}
         self._ended: Measures = _NOBODY
         self._together: Measures | None = None
+        self.cost_s: float = 0.0  # of reading what was told last
         self._waiting: Final[list[Deferred[None]]] = []
         self._ending: Final[
             list[Hashable]
@@ -54,11 +56,13 @@ class Reports:
             one.callback(None)
 
     def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
+        began_at = perf_counter()
         for whose, answer in answers.items():
             measures = loaded(answer)
             assert isinstance(measures, Measures)
             self._told[whose] = _of_a_worker(measures)
         self._together = None
+        self.cost_s = perf_counter() - began_at
 
     def end(self, whose: Hashable) -> None:
         """A worker has ended: what it has counted stays counted."""
