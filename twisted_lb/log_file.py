@@ -45,6 +45,12 @@ class LogFile:
         if runtime is not None:
             self.write(runtime)
 
+    def leave(self) -> None:
+        """Hold nothing open: other processes write. One that is renamed and removed would take its place on the disk for good."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def write(self, runtime: Runtime) -> None:
         """Write to what was opened; what waits for the destination before goes there."""
         before, opened = self._writer, self._opened

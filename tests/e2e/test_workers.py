@@ -366,6 +366,8 @@ def test_an_access_log_has_each_line_whole(world):
     until(lambda: log.read_text().count("\n") == 300)
     paths = {json.loads(line)["url.path"] for line in log.read_text().splitlines()}
     assert paths == {f"/{number}/{turn}" for number in range(6) for turn in range(50)}
+    # The parent holds it nowhere: rotated and removed it is gone.
+    assert not [one for one in Path(f"/proc/{many.lb.pid}/fd").iterdir() if os.readlink(one) == str(log)]
 
 
 def test_a_crash_loop_is_said_and_bounded(world):

@@ -335,8 +335,8 @@ class ChangeView:
 
 @dataclass(frozen=True)
 class WorkerView:
-    """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "waits": for its next start),
-    for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
+    """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "hangs": nothing moves there, "waits":
+    for its next start), for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
     the worker that accepts for it meanwhile, None where nobody has to.
     """
 

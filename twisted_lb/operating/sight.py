@@ -55,12 +55,12 @@ class Sight:
         return WorkerView(
             slot=slot,
             pid=life.pid,
-            state="drains" if life.leaving else "serves" if life.serving else "starts",
+            state=_state_of(life),
             uptime_s=round(self._crew.now() - life.began_at, 3),
             connections=sum(one.connections for one in told.listeners),
             in_flight=sum(one.in_flight for one in told.pools),
             requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
-            covered_by=None if life.serving else self._crew.covers(slot),
+            covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
         )
 
     @property
@@ -123,3 +123,11 @@ def _first(answers: Mapping[Any, bytes]) -> Mapping[str, Any] | None:
         if found is not None:
             return {**found, "worker": life.slot}
     return None
+
+
+def _state_of(life: Life) -> str:
+    if life.leaving:
+        return "drains"
+    if life.silent:
+        return "hangs"
+    return "serves" if life.serving else "starts"

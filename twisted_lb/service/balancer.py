@@ -71,7 +71,7 @@ from twisted_lb.span_export import SpanExport
 from twisted_lb.state_file import StateFile, load_state
 from twisted_lb.watch import Watch
 from twisted_lb.workers.codec import unsendable
-from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.crew import Crew, clones_of
 
 _SEED_BITS: Final = 32
 
@@ -146,6 +146,9 @@ class LoadBalancerService(MultiService):
         self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._crew: Crew | None = None  # the workers, where there are any
+        self._clones: dict[
+            socket.socket, list[socket.socket]
+        ] = {}  # of listening sockets, for workers that are to begin
         self._admin: AdminDoor | None = None
         self._in_force: Final = InForce(source, config, lambda: self._files.digests)
         self._patient: bool = False  # the next stop gives tunnels and endless answers their time
@@ -171,6 +174,10 @@ class LoadBalancerService(MultiService):
                 self._wanted(self.config, self._plan), takeover=self.config.takeover, environ=os.environ
             )
         self._bind_admin(self._openings)
+        if self._workers > 1:
+            # Those of a low port, and those of root's, are had while the process may.
+            every = [one.sock for name in self._plan.listeners for one in self._openings.of(name)]
+            self._clones = {sock: clones_of(sock, self._workers) for sock in every}
 
     def _bind_admin(self, opened: Openings) -> None:
         """Open the admin door, as far as that has to be done while the process has the privilege to."""
@@ -271,6 +278,8 @@ class LoadBalancerService(MultiService):
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time, sight)
         if self._crew is None:
             self._log_file.write(runtime)
+        else:
+            self._log_file.leave()
         self._spans.follow(self._plan.traces, runtime)
         plane = self._plane = self._made(runtime, operating, opened)
         if self._crew is not None:
@@ -295,7 +304,8 @@ class LoadBalancerService(MultiService):
         self._unresolved = Unresolved(runtime, self._say_unresolved)
         self._unresolved.follow(self._plan)
         if self._crew is not None:
-            self._crew.begin(plane, plane.accepted_elsewhere)
+            clones, self._clones = self._clones, {}
+            self._crew.begin(plane, plane.accepted_elsewhere, clones)
         if opened.predecessor is None:
             self._accept(plane)
         if self._own is not None:
@@ -567,7 +577,11 @@ class LoadBalancerService(MultiService):
             assert change is not None
             diff = self._go_by(self._plane, config, plan, change, opened)
         if self._openings is not None:
-            self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
+            if self._crew is not None:
+                self._log_file.follow(plan, opened, None)
+                self._log_file.leave()
+            else:
+                self._log_file.follow(plan, opened, None if self._plane is None else self._plane.runtime)
         if self._plane is not None and plan.traces != self._plan.traces:
             self._spans.follow(plan.traces, self._plane.runtime)
         self._say_what_stays(config)
@@ -763,6 +777,10 @@ class LoadBalancerService(MultiService):
             if self._own is not None:
                 self._own.ended()
         if self._openings is not None:
+            for those in self._clones.values():
+                for clone in those:
+                    clone.close()
+            self._clones = {}
             self._openings.close(handed_on=handed_on)
             self._openings = None
         yield self._spans.close()

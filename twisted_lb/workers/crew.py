@@ -33,6 +33,7 @@ from twisted_lb.core.events import (
 )
 from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
+from twisted_lb.net.listener import address_of
 from twisted_lb.net.sockets import BACKLOG
 from twisted_lb.planned import ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import ProbeResult
@@ -45,6 +46,7 @@ from twisted_lb.workers.messages import (
     Found,
     Hurry,
     Leave,
+    Leaves,
     OneProtocol,
     Quiet,
     Read,
@@ -60,7 +62,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import COLUMNS, OPEN, SERVES, Table, make_table
+from twisted_lb.workers.table import BEAT, COLUMNS, OPEN, SERVES, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -76,6 +78,12 @@ _REPORT_S: Final = 1.0
 _SETTLE_S: Final = 10.0
 # An answer is waited for so long.
 _ANSWER_S: Final = 1.0
+# A worker in which nothing has moved when it was looked at so often, once a second, hangs; and is killed so long afterwards, in seconds.
+# One that is only slow moves: with thousands of backends it answers late, and is needed all the more.
+_MOST_STILL: Final = 3
+_HANGS_S: Final = 30.0
+# Reports take at most such a part of the parent's time.
+_REPORTS_PART: Final = 0.1
 
 _log = Logger(namespace="twisted_lb.workers")
 _of_workers = Logger(namespace="twisted_lb.worker")
@@ -106,12 +114,16 @@ class Link(Quiet):
         self._life.crew.found(self._life, unpacked(facts))
         return {}
 
+    @Leaves.responder
+    def leaves(self, most_s: float) -> dict[str, Any]:
+        """It drains unasked: somebody has sent it SIGTERM."""
+        self._life.crew.leaves(self._life, most_s)
+        return {}
+
     @Said.responder
-    def said(self, lines: str) -> dict[str, Any]:
+    def said(self, lines: bytes) -> dict[str, Any]:
         """Lines for the log."""
-        for line in lines.split("\0"):
-            level, _, text = line.partition(" ")
-            namespace, _, text = text.partition(" ")
+        for level, namespace, text in unpacked(lines):
             _of_workers.emit(
                 LogLevel.lookupByName(level), "worker {slot}: {text}", slot=self._life.slot, text=text, of=namespace
             )
@@ -138,6 +150,9 @@ class Life(ProcessProtocol):
         self.imported = False
         self.version: int = 0  # that it goes by
         self.leaving = False
+        self.silent = False  # nothing moves there: it hangs
+        self.beat: int = 0  # how often it had gone round when it was looked at last
+        self.still: int = 0  # how often in a row it was looked at without that
         self.known: set[int] = set()  # parts of plans
         self.sent_sockets: set[int] = set()
         self.sockets: dict[str, list[int]] = {}
@@ -149,6 +164,21 @@ class Life(ProcessProtocol):
         """Whether it takes clients in."""
         return self.version > 0 and not self.leaving and self.linked
 
+    @property
+    def accepting(self) -> bool:
+        """Whether it takes clients in, as far as that can be seen."""
+        return self.serving and not self.silent
+
+    def kill(self) -> None:
+        """End its process at once, unless it has ended: its number may be another one's by now."""
+        if self.pid and self._ended is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def be_patient(self) -> None:
+        """Not to be killed any more for what it was to be killed for."""
+        if self.patience is not None and self.patience.active():
+            self.patience.cancel()
+
     def close_blobs(self, version: int) -> None:
         """Plans up to this version have come, or never will."""
         for one in [one for one in self.blobs if one <= version]:
@@ -157,14 +187,15 @@ class Life(ProcessProtocol):
 
     def processEnded(self, reason: Failure) -> None:
         """It has ended."""
-        if self.patience is not None and self.patience.active():
-            self.patience.cancel()
+        self.be_patient()
         self._ended = reason
         self._end()
 
     def unlinked(self) -> None:
-        """Nothing comes from it any more."""
+        """Nothing comes from it any more: it ends, or is ended."""
         self.linked = False
+        if self._ended is None:
+            self.crew.kill_later(self, _KILL_S)
         self._end()
 
     def _end(self) -> None:
@@ -221,15 +252,22 @@ class Crew:
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
-        self._reporting: Final = LoopingCall(self.reports.refresh)
-        self._reporting.clock = reactor
+        self._report_at: float = 0.0
+        self._looking: Final = LoopingCall(self._look)
+        self._looking.clock = reactor
 
     # Its beginning.
 
-    def begin(self, plane: DataPlane, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
-        """Start the workers, who go by what this data plane does and accept on these sockets."""
+    def begin(
+        self,
+        plane: DataPlane,
+        sockets: Mapping[str, Sequence[socket.socket]],
+        clones: Mapping[socket.socket, list[socket.socket]],
+    ) -> None:
+        """Start the workers, who go by what this data plane does and accept on these sockets, of which there are clones already."""
         self._plane = plane
-        self._reporting.start(_REPORT_S, now=False).addErrback(
+        self._clones = {sock: [self._number(one) for one in those] for sock, those in clones.items()}
+        self._looking.start(_REPORT_S, now=False).addErrback(
             lambda failure: _log.failure("no reports any more", failure=failure)
         )
         self.follow(sockets)
@@ -307,20 +345,34 @@ class Crew:
         if self._starting is not None or self._done is not None or self._plane is None:
             return
         for slot in range(self.count):
-            if slot not in self._timers and self._of(slot) is None:
-                self._spawn(slot)
+            if slot not in self._timers and self._of(slot) is None and self._free_rows and self._spawn(slot):
                 return
 
     def _of(self, slot: int) -> Life | None:
         return next((life for life in self.lives if life.slot == slot and not life.leaving), None)
 
-    def _spawn(self, slot: int) -> None:
+    def _spawn(self, slot: int) -> bool:
+        """Start a worker; where the machine has no process or descriptor for one, it is tried again later."""
+        try:
+            self._begin_life(slot)
+            return True
+        except OSError as error:
+            wait_s = self._backoff(slot, 0.0)
+            _log.error(
+                "worker {slot} cannot be started: {error}; tried again in {wait_s:g} s",
+                slot=slot,
+                error=error.strerror or error,
+                wait_s=wait_s,
+            )
+            self._start_later(slot, wait_s)
+            return False
+
+    def _begin_life(self, slot: int) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        row = self._free_rows.pop()
-        life = Life(self, slot, row, self.now())
+        life = Life(self, slot, self._free_rows[-1], self.now())
         start = {
             "slot": slot,
-            "row": row,
+            "row": life.row,
             "lives": len(self.table.lives),
             "slots": self.count,
             "seed": self._seed + 1_000_003 * (slot + 1),
@@ -331,28 +383,49 @@ class Crew:
             for key, value in os.environ.items()
             if not key.startswith("LISTEN_") and key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         }
-        environment["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
-        self._starting = life
-        self.lives.append(life)
-        try:
+        environment["PYTHONPATH"] = os.pathsep.join(one or os.getcwd() for one in sys.path)
+        with ours, theirs:
             transport = self._reactor.spawnProcess(
                 life,
                 sys.executable,
-                [sys.executable, "-m", "twisted_lb.workers.worker", json.dumps(start)],
+                # What is imported is what the parent would import: -P keeps out what happens to be in the directory.
+                [sys.executable, "-P", "-m", "twisted_lb.workers.worker", json.dumps(start)],
                 env=environment,
                 childFDs={0: self._nothing, 1: 1, 2: 2, 3: theirs.fileno(), 4: self.table.fd},
             )
-        finally:
-            theirs.close()
-        life.pid = transport.pid
-        ours.setblocking(False)
-        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, OneProtocol(life.link))
-        ours.close()
-        life.patience = self._reactor.callLater(_START_S, self._too_slow, life)
+            life.pid = transport.pid
+            self._free_rows.pop()
+            self._starting = life
+            self.lives.append(life)
+            life.patience = self._reactor.callLater(_START_S, self._too_slow, life)
+            ours.setblocking(False)
+            try:
+                self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, OneProtocol(life.link))
+            except OSError:
+                life.linked = False
+                life.kill()  # and then it has ended, as any other
+
+    def kill_later(self, life: Life, after_s: float) -> None:
+        """Have a worker killed that has not ended by then."""
+        life.be_patient()
+        life.patience = self._reactor.callLater(after_s, life.kill)
+
+    def leaves(self, life: Life, most_s: float) -> None:
+        """A worker drains that nobody has told to: another one takes its place at once, not when it has ended."""
+        if life.leaving:
+            return
+        _log.warn("worker {slot} (process {pid}) was told to end, and drains", slot=life.slot, pid=life.pid)
+        life.leaving = True
+        self.kill_later(life, most_s + _KILL_S)
+        self._look_settled()
+        self._cover()
+        if not self._free_rows:
+            next(one for one in self.lives if one.leaving).kill()
+        self._start_next()
 
     def _too_slow(self, life: Life) -> None:
         _log.error("worker {slot} (process {pid}) is not ready after {s:g} s", slot=life.slot, pid=life.pid, s=_START_S)
-        _kill(life.pid)
+        life.kill()
 
     def imported(self, life: Life) -> None:
         """A worker has imported everything: it is told all that holds."""
@@ -377,14 +450,13 @@ class Crew:
                 version=version,
                 problem=problem,
             )
-            _kill(life.pid)  # one that goes by another one than the rest is worse than none
+            life.kill()  # one that goes by another one than the rest is worse than none
             return
         first = life.version == 0
         life.version = version
         self._look_settled()
         if first:
-            if life.patience is not None:
-                life.patience.cancel()
+            life.be_patient()
             if self._starting is life:
                 self._starting = None
             _log.info("worker {slot} serves, as process {pid}", slot=life.slot, pid=life.pid)
@@ -407,12 +479,11 @@ class Crew:
             self._finish_if_over()
             return
         if life.leaving:
+            self._start_next()  # where there was no row for one
             return
         how = "in order" if reason.check(ProcessDone) else str(reason.value)
         slot, lived_s = life.slot, self.now() - life.began_at
-        before = self._backoff_s[slot]
-        wait_s = 0.0 if lived_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
-        self._backoff_s[slot] = wait_s
+        wait_s = self._backoff(slot, lived_s)
         self.restarts += 1
         _log.error(
             "worker {slot} (process {pid}) has ended: {how}; the next one starts in {wait_s:g} s",
@@ -421,8 +492,18 @@ class Crew:
             how=how,
             wait_s=wait_s,
         )
-        self._timers[slot] = self._reactor.callLater(wait_s, self._again, slot)
+        self._start_later(slot, wait_s)
         self._cover()
+
+    def _backoff(self, slot: int, lived_s: float) -> float:
+        """How long to wait for the next one, where this one has lived for so long."""
+        before = self._backoff_s[slot]
+        wait_s = 0.0 if lived_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
+        self._backoff_s[slot] = wait_s
+        return wait_s
+
+    def _start_later(self, slot: int, wait_s: float) -> None:
+        self._timers[slot] = self._reactor.callLater(wait_s, self._again, slot)
 
     def _again(self, slot: int) -> None:
         del self._timers[slot]
@@ -437,7 +518,7 @@ class Crew:
     def _sockets_of(self, life: Life) -> dict[str, list[int]]:
         """By listener the numbers of the sockets on which a worker is to accept."""
         found = {name: list(numbers) for name, numbers in self._slots[life.slot].items()}
-        serving = [one for one in self.lives if one.serving or one is life]
+        serving = [one for one in self.lives if one.accepting or one is life]
         if serving[0] is life:
             for slot, sockets in enumerate(self._slots):
                 if slot != life.slot and not any(one.slot == slot and one is not life for one in serving):
@@ -451,6 +532,7 @@ class Crew:
         sockets = self._sockets_of(life)
         wanted = {number for numbers in sockets.values() for number in numbers}
         for number in sorted(wanted - life.sent_sockets):
+            self._sockets[number].listen(BACKLOG)  # now there is somebody who accepts
             self._send(life, Sock, number=number, sock=self._sockets[number].fileno())
         life.sent_sockets = wanted
         life.sockets = sockets
@@ -572,12 +654,49 @@ class Crew:
                     self._columns[key] = self._next_column
                     self._next_column += 1
 
+    # Whether they live, and what they have counted.
+
+    def _look(self) -> None:
+        for life in list(self.lives):
+            if life.serving:
+                self._look_at(life)
+        if self.now() >= self._report_at:
+            self._report_at = float("inf")
+            self.reports.refresh().addBoth(self._reported)
+
+    def _reported(self, _: object) -> None:
+        self._report_at = self.now() + self.reports.cost_s / _REPORTS_PART
+
+    def _look_at(self, life: Life) -> None:
+        """See whether anything moves in a worker. For one that hangs others accept, and it is killed if it does not come back."""
+        beat = self.table.slots[life.slot][BEAT]
+        moves, life.beat = beat != life.beat, beat
+        life.still = 0 if moves else life.still + 1
+        if life.silent and moves:
+            _log.warn("worker {slot} (process {pid}) moves again", slot=life.slot, pid=life.pid)
+            life.silent = False
+            life.be_patient()
+            self._cover()
+        elif life.still == _MOST_STILL and not life.silent:
+            _log.error(
+                "nothing moves in worker {slot} (process {pid}): killed in {s:g} s",
+                slot=life.slot,
+                pid=life.pid,
+                s=_HANGS_S,
+            )
+            life.silent = True
+            self.table.slots[life.slot][SERVES] = 0
+            self.kill_later(life, _HANGS_S)
+            self._look_settled()
+            self._cover()
+
     # Questions.
 
     def ask(self, question: str, arguments: Mapping[str, Any]) -> "Deferred[dict[Hashable, bytes]]":
         """What the workers that serve, or drain, answer to a question, by their lives; those that do not in time are left out."""
         answers: dict[Hashable, bytes] = {}
-        asked = [life for life in self.lives if life.version and life.linked]
+        # Nobody waits for one that hangs.
+        asked = [life for life in self.lives if life.version and life.linked and not life.silent]
         if not asked:
             return succeed(answers)
         done: Deferred[dict[Hashable, bytes]] = Deferred()
@@ -618,20 +737,19 @@ class Crew:
         else has a copy, also where another instance has taken over.
         """
         self._done = Deferred()
-        if self._reporting.running:
-            self._reporting.stop()
+        if self._looking.running:
+            self._looking.stop()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         for life in self.lives:
             life.leaving = True
-            if life.patience is not None and life.patience.active():
-                life.patience.cancel()
             if life.version:
                 self._send(life, Leave, most_s=most_s)
-                life.patience = self._reactor.callLater(most_s + _KILL_S, _kill, life.pid)
+                self.kill_later(life, most_s + _KILL_S)
             else:
-                _kill(life.pid)
+                life.be_patient()
+                life.kill()
         self._close_sockets()
         done = self._done
         self._finish_if_over()
@@ -652,6 +770,8 @@ class Crew:
 
     def _finish_if_over(self) -> None:
         if not self.lives and self._done is not None and not self._done.called:
+            os.close(self._nothing)
+            os.close(self.table.fd)
             self._done.callback(None)
 
     def lives_of(self, slot: int) -> list[Life | None]:
@@ -667,7 +787,7 @@ class Crew:
             (
                 one.slot
                 for one in self.lives
-                if one.serving and one.slot != slot and numbers & {n for those in one.sockets.values() for n in those}
+                if one.accepting and one.slot != slot and numbers & {n for those in one.sockets.values() for n in those}
             ),
             None,
         )
@@ -680,7 +800,7 @@ class Crew:
     @property
     def settled(self) -> bool:
         """Whether all that serve go by what holds now."""
-        return not self._scheduled and all(life.version == self._version for life in self.lives if life.serving)
+        return not self._scheduled and all(life.version == self._version for life in self.lives if life.accepting)
 
     def settle(self) -> "Deferred[None]":
         """Fires when all go by what holds now, or have had time enough."""
@@ -719,14 +839,15 @@ class Crew:
 
 
 def clones_of(sock: socket.socket, count: int) -> list[socket.socket]:
-    """A listening socket and others at the same address, one for each slot (SO_REUSEPORT): the kernel spreads connections over them.
-    A unix socket is shared by all.
+    """A listening socket and others at the same address, one for each slot (SO_REUSEPORT): the kernel spreads connections over those that
+    listen. A unix socket is shared by all; so is one where the kernel allows no other: whose port or user is not ours, as with a service
+    manager's.
     """
     if sock.family == socket.AF_UNIX:
         return [sock] * count
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     clones = [sock]
     try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         for _ in range(count - 1):
             clone = socket.socket(sock.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             clones.append(clone)
@@ -737,17 +858,17 @@ def clones_of(sock: socket.socket, count: int) -> list[socket.socket]:
                 clone.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, dual)
             clone.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             clone.bind(sock.getsockname())
-            clone.listen(BACKLOG)
-    except BaseException:
+    except OSError as error:
         for clone in clones[1:]:
             clone.close()
-        raise
+        _log.warn(
+            "all workers share the socket at {address}: {error}",
+            address=address_of(sock),
+            error=error.strerror or error,
+        )
+        return [sock] * count
     return clones
 
 
 def _probed(pool: str, backend: str, result: ProbeResult) -> Probed:
     return Probed(pool, backend, result.passed, result.reason, result.silent, result.busy, result.said, result.asked_at)
-
-
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)

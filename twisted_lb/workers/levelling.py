@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_lb.workers.table import CAME, OPEN, SERVES, WENT, Table
+from twisted_lb.workers.table import BEAT, CAME, OPEN, SERVES, WENT, Table
 
 # Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
 _MORE: Final = 3
@@ -40,6 +40,7 @@ class Levelling:
         self._reactor: Final = reactor
         self._to: Final[dict[int, socket.socket]] = {}
         self._from: socket.socket | None = None
+        self._serves = False
 
     def connect(self, slot: int, sock: socket.socket) -> None:
         """What brings connections to a slot: read from for our own."""
@@ -53,12 +54,17 @@ class Levelling:
         """Take in what others hand on, from now on."""
         assert self._from is not None
         self._reactor.addReader(self)
+        self._serves = True
         self._own[SERVES] = 1
 
-    def publish(self) -> int:
-        """Tell the others how many clients there are."""
-        count = self._own[OPEN] = self._count()
-        return count
+    def publish(self) -> None:
+        """Tell the others how many clients there are, as long as the place is ours; and that somebody takes them in, where the parent has
+        thought that we hang.
+        """
+        if self._from is not None:
+            self._own[OPEN] = self._count()
+            self._own[SERVES] = self._serves
+            self._own[BEAT] += 1
 
     def load(self, slot: int) -> int:
         """How many clients a slot has, with those that are on their way to it."""
@@ -134,7 +140,8 @@ class Levelling:
     def close(self) -> None:
         """Hand on no more, and take none."""
         if self._from is not None:
-            if self._own[SERVES]:
+            if self._serves:
+                self._serves = False
                 self._own[SERVES] = 0
                 self._reactor.removeReader(self)
             self._from.close()

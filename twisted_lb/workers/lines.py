@@ -12,34 +12,36 @@ MOST_LINES: Final = 1000
 _BEGINNING: Final = 500
 _END: Final = 1500
 _CUT: Final = " […] "
-# So many at a time: a text of AMP has 65,535 bytes at most, and a character up to four.
-_AT_ONCE: Final = 8
+
+# Level, namespace and text.
+LogLine = tuple[str, str, str]
 
 
-def line_of(event: dict[str, Any]) -> str:
-    """Level, namespace and text of an event of the log; empty where it has no text."""
+def line_of(event: dict[str, Any]) -> LogLine | None:
+    """The line of an event of the log; None where it has no text."""
     text = formatEvent(event)
     failure = event.get("log_failure")
     if failure is not None:
         text = f"{text}\n{failure.getTraceback()}"
     if not text:
-        return ""
-    text = text.replace("\0", "\\0")
+        return None
     if len(text) > _BEGINNING + _END:
         text = f"{text[:_BEGINNING]}{_CUT}{text[-_END:]}"
-    return f"{event.get('log_level', LogLevel.info).name} {event.get('log_namespace', '')} {text}"
+    return event.get("log_level", LogLevel.info).name, str(event.get("log_namespace", "")), text
 
 
 class Lines:
-    """Lines that wait to be sent. `send` takes some, with a null between them; `later` calls after so many seconds."""
+    """Lines that wait to be sent. `send` takes them; `later` calls after so many seconds."""
 
-    def __init__(self, send: Callable[[str], object], later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(
+        self, send: Callable[[list[LogLine]], object], later: Callable[[float, Callable[[], None]], object]
+    ) -> None:
         self._send: Final = send
         self._later: Final = later
-        self._waiting: list[str] = []
+        self._waiting: list[LogLine] = []
         self._dropped: int = 0
 
-    def add(self, line: str) -> None:
+    def add(self, line: LogLine) -> None:
         """Have a line sent soon, or counted as dropped where too many wait."""
         if not self._waiting:
             self._later(GATHER_S, self.flush)
@@ -48,16 +50,16 @@ class Lines:
         else:
             self._dropped += 1
 
-    def take(self) -> list[str]:
+    def take(self) -> list[LogLine]:
         """All that wait: they are the caller's now."""
         lines, self._waiting = self._waiting, []
         if self._dropped:
-            lines.append(f"warn twisted_lb.workers {self._dropped} more lines were dropped")
+            lines.append(("warn", "twisted_lb.workers", f"{self._dropped} more lines were dropped"))
             self._dropped = 0
         return lines
 
     def flush(self) -> None:
         """Send all that wait."""
         lines = self.take()
-        for first in range(0, len(lines), _AT_ONCE):
-            self._send("\0".join(lines[first : first + _AT_ONCE]))
+        if lines:
+            self._send(lines)

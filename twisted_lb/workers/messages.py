@@ -129,10 +129,17 @@ class Found(Command):
     requiresAnswer = False
 
 
-class Said(Command):
-    """From a worker: lines for the log, each with its level."""
+class Leaves(Command):
+    """From a worker: it drains unasked, and ends when all has ended, or after so many seconds."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"lines", Unicode())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"most_s", Float())]
+    requiresAnswer = False
+
+
+class Said(Command):
+    """From a worker: lines for the log, each with its level and namespace."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"lines", String())]
     requiresAnswer = False
 
 

@@ -5,6 +5,7 @@ What they count again that the parent counts, since they follow it, is left out:
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -35,7 +36,11 @@ class Reports:
         self._told_beside: Final[dict[Hashable, Beside]] = {}
         self._ended_beside: Beside = Beside()
         self._together: Measures | None = None
+        self.cost_s: float = 0.0  # of reading what was told last
         self._waiting: Final[list[Deferred[None]]] = []
+        self._ending: Final[
+            list[Hashable]
+        ] = []  # who has ended while it was asked: what it has told last is still to come
 
     def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
         """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers, unless exemplars are
@@ -50,21 +55,32 @@ class Reports:
         return waiting
 
     def _over(self, _: object) -> None:
+        for whose in self._ending:
+            self._end(whose)
+        self._ending.clear()
         waiting = self._waiting.copy()
         self._waiting.clear()
         for one in waiting:
             one.callback(None)
 
     def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
+        began_at = perf_counter()
         for whose, answer in answers.items():
             measures, beside = loaded(answer)
             assert isinstance(measures, Measures)
             assert isinstance(beside, Beside)
             self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
         self._together = None
+        self.cost_s = perf_counter() - began_at
 
     def end(self, whose: Hashable) -> None:
         """A worker has ended: what it has counted stays counted."""
+        if self._waiting:
+            self._ending.append(whose)
+        else:
+            self._end(whose)
+
+    def _end(self, whose: Hashable) -> None:
         told = self._told.pop(whose, None)
         if told is not None:
             self._ended = self._ended.merged(_at_its_end(told))

@@ -33,12 +33,13 @@ def _size(slots: int, lives: int) -> int:
     return (slots + lives) * _ROW_BYTES + _RATES_BYTES + _SECRET_BYTES
 
 
-# Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in; and then those that
-# went to each of the others.
+# Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in, how often its worker
+# has gone round, which is how its parent sees that it lives; and then connections that went to each of the others.
 OPEN: Final = 0
 CAME: Final = 1
 SERVES: Final = 2
-WENT: Final = 3
+BEAT: Final = 3
+WENT: Final = 4
 
 
 class Table:

@@ -37,7 +37,7 @@ from twisted_lb.workers.answers import Answers
 from twisted_lb.workers.codec import Decoder, loaded
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
 from twisted_lb.workers.levelling import Levelling
-from twisted_lb.workers.lines import Lines, line_of
+from twisted_lb.workers.lines import Lines, LogLine, line_of
 from twisted_lb.workers.messages import (
     Ask,
     Channel,
@@ -45,6 +45,7 @@ from twisted_lb.workers.messages import (
     Found,
     Hurry,
     Leave,
+    Leaves,
     OneProtocol,
     Quiet,
     Read,
@@ -349,22 +350,23 @@ class Worker(Quiet):
     def say(self, event: dict[str, Any]) -> None:
         """Have a line in the log of the parent, or on standard error when it is gone."""
         line = line_of(event)
-        if not line:
+        if line is None:
             return
         if self._linked:
             self._lines.add(line)
         else:
             self._complain(line)
 
-    def _complain(self, line: str) -> None:
+    def _complain(self, line: LogLine) -> None:
         if not self._over:
-            sys.stderr.write(f"worker {self._start.slot}: {line}\n")
+            sys.stderr.write(f"worker {self._start.slot}: {' '.join(line)}\n")
 
-    def _send_lines(self, lines: str) -> None:
+    def _send_lines(self, lines: list[LogLine]) -> None:
         if self._linked:
-            self.callRemote(Said, lines=lines)
+            for data in packed(lines):
+                self.callRemote(Said, lines=data)
         else:
-            for line in lines.split("\0"):
+            for line in lines:
                 self._complain(line)
 
     def _say_held(self, held_s: float, where: str) -> None:
@@ -395,8 +397,11 @@ class Worker(Quiet):
         return {}
 
     def terminate(self) -> None:
-        """SIGTERM: drain, as long as the plan has for that."""
-        self._leave(0.0 if self._plan is None else self._plan.drain_s)
+        """SIGTERM: drain, as long as the plan has for that. The parent is to put another one in our place."""
+        most_s = 0.0 if self._plan is None else self._plan.drain_s
+        if self._plane is not None and self._linked and not self._leaving:
+            self.callRemote(Leaves, most_s=most_s)
+        self._leave(most_s)
 
     def _leave(self, most_s: float) -> None:
         if self._leaving:

@@ -1,0 +1,269 @@
+"""The crew: what the parent does about workers that cannot be started, leave, hang or die, without a process of them."""
+
+import errno
+import os
+import socket
+from contextlib import ExitStack
+from types import MappingProxyType, SimpleNamespace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from twisted_lb.workers import crew as crews
+from twisted_lb.workers.crew import Crew, Life, clones_of
+from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.table import BEAT, SERVES
+
+# No process has this number: os.kill would say so.
+NOBODY = 2**22 + 1
+
+
+class Wire:
+    """The transport of a link: what is sent is kept."""
+
+    disconnecting = False
+
+    def write(self, data: bytes) -> None: ...
+
+    def writeSequence(self, data: Any) -> None: ...
+
+    def sendFileDescriptor(self, fd: int) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def getPeer(self) -> None: ...
+
+    def getHost(self) -> None: ...
+
+
+class Reactor(Clock):
+    """A reactor that starts no process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spawned: list[Life] = []
+        self.environments: list[dict[str, str]] = []
+        self.refuses: OSError | None = None
+
+    def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
+        if self.refuses is not None:
+            raise self.refuses
+        self.spawned.append(life)
+        return SimpleNamespace(pid=NOBODY + len(self.spawned))
+
+    def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
+        factory.buildProtocol(None).makeConnection(Wire())
+
+
+class Plane:
+    """A data plane that has nothing."""
+
+    plan: Any = SimpleNamespace(pools={}, listeners={})
+    clusters: Any = MappingProxyType({})
+
+
+@pytest.fixture
+def reactor():
+    return Reactor()
+
+
+@pytest.fixture
+def crew(reactor, monkeypatch):
+    """A crew of three whose plans are nothing."""
+    one = Crew(reactor, 3, 7, lambda pool, backend: "")
+    monkeypatch.setattr(one, "_plan_of", lambda plane: None)
+    encoded = SimpleNamespace(for_one_who_knows=lambda known: b"", numbers=set())
+    monkeypatch.setattr(one, "_encoder", SimpleNamespace(encode=lambda plan: encoded))
+    killed = []
+    monkeypatch.setattr(crews.os, "kill", lambda pid, signal: killed.append(pid))
+    one.killed = killed
+    yield one
+    if one._done is None:
+        one.leave(0.0)
+    for life in list(one.lives):
+        end(life)
+
+
+def started(crew: Crew, reactor: Reactor) -> list[Life]:
+    """All of them serve."""
+    crew.begin(Plane(), {}, {})
+    while len([life for life in crew.lives if life.version]) < crew.count:
+        serve(crew, reactor.spawned[-1])
+    return list(crew.lives)
+
+
+def serve(crew: Crew, life: Life) -> None:
+    crew.imported(life)
+    crew.taken(life, crew._version, "")
+
+
+def end(life: Life) -> None:
+    if life.linked:
+        life.link.connectionLost()
+    if life in life.crew.lives:
+        life.processEnded(Failure(ProcessTerminated(signal=9)))
+
+
+def slots(crew: Crew) -> list[int]:
+    return sorted(life.slot for life in crew.lives if life.accepting)
+
+
+def test_workers_that_cannot_be_started_are_tried_again_and_nothing_is_lost(crew, reactor):
+    reactor.refuses = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    crew.begin(Plane(), {}, {})
+    assert crew.lives == []
+    for _ in range(20):
+        reactor.advance(31)
+    reactor.refuses = None
+    reactor.advance(31)
+    for _ in range(3):
+        serve(crew, reactor.spawned[-1])
+    assert [life.slot for life in reactor.spawned] == [0, 1, 2]
+    assert crew.ready
+
+
+def test_a_stop_while_no_worker_can_be_started_kills_nobody(crew, reactor):
+    reactor.refuses = OSError(errno.ENOMEM, "Cannot allocate memory")
+    crew.begin(Plane(), {}, {})
+    assert len(reactor.getDelayedCalls()) == 4  # three that are tried again, and the reports
+    assert crew.leave(0.0).called
+    assert crew.killed == []
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_process_that_has_ended_is_not_killed_though_its_link_is_still_read(crew, reactor):
+    [first, *_] = started(crew, reactor)
+    first.processEnded(Failure(ProcessTerminated(signal=9)))
+    first.kill()
+    crew.taken(first, crew._version, "it could not")
+    reactor.advance(1000)
+    assert first.pid not in crew.killed
+
+
+def test_a_worker_that_was_told_to_end_is_replaced_at_once(crew, reactor):
+    lives = started(crew, reactor)
+    crew.leaves(lives[1], 30.0)
+    assert slots(crew) == [0, 2]
+    serve(crew, reactor.spawned[-1])
+    assert slots(crew) == [0, 1, 2]
+    assert crew.killed == []
+    reactor.advance(36)
+    assert crew.killed == [lives[1].pid]
+    end(lives[1])
+    assert crew.restarts == 0
+    assert len(crew.lives) == 3
+
+
+def test_workers_that_are_told_to_end_again_and_again_are_never_too_many(crew, reactor):
+    started(crew, reactor)
+    rows = len(crew.table.lives)
+    for _ in range(3 * rows):
+        leaving = next(life for life in crew.lives if not life.leaving and life.version)
+        crew.leaves(leaving, 1000.0)
+        for pid in crew.killed:
+            for life in [one for one in crew.lives if one.pid == pid]:
+                end(life)
+        crew.killed.clear()
+        serve(crew, reactor.spawned[-1])
+    assert len(crew.lives) <= rows
+    assert slots(crew) == [0, 1, 2]
+
+
+def test_a_link_that_is_lost_without_its_process_ends_that_process(crew, reactor):
+    [first, *_] = started(crew, reactor)
+    first.link.connectionLost()
+    assert crew.killed == []
+    reactor.advance(6)
+    assert crew.killed == [first.pid]
+
+
+def go_round(crew: Crew, *, seconds: int, hang: Life | None = None) -> None:
+    """Everybody's workers go round for so long, but one."""
+    for _ in range(seconds):
+        for life in crew.lives:
+            if life is not hang:
+                crew.table.slots[life.slot][BEAT] += 1
+                crew.table.slots[life.slot][SERVES] = 1
+        crew._reactor.advance(1)
+
+
+def test_a_worker_that_hangs_is_covered_and_in_the_end_killed(crew, reactor):
+    lives = started(crew, reactor)
+    go_round(crew, seconds=5)
+    go_round(crew, seconds=4, hang=lives[0])
+    assert slots(crew) == [1, 2]
+    assert [crew.table.slots[slot][SERVES] for slot in range(3)] == [0, 1, 1]
+    assert crew.killed == []
+    # A reload does not wait for it.
+    crew._version += 1
+    for life in lives[1:]:
+        crew.taken(life, crew._version, "")
+    assert crew.settled
+    go_round(crew, seconds=31, hang=lives[0])
+    assert crew.killed == [lives[0].pid]
+
+
+def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatch):
+    lives = started(crew, reactor)
+    asked = []
+
+    def call(link: Any, command: Any, **more: Any) -> Any:
+        asked.append((link._life, command))
+        return Deferred() if command is Ask else succeed({})
+
+    monkeypatch.setattr(crews.Link, "callRemote", call)
+    go_round(crew, seconds=5, hang=lives[0])
+    asked.clear()
+    crew.ask("explain", {"request_id": "~1"})
+    assert [life for life, command in asked if command is Ask] == lives[1:]
+
+
+def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor):
+    lives = started(crew, reactor)
+    go_round(crew, seconds=10, hang=lives[0])
+    assert slots(crew) == [1, 2]
+    go_round(crew, seconds=1)
+    assert slots(crew) == [0, 1, 2]
+    go_round(crew, seconds=100)
+    assert crew.killed == []
+
+
+def test_a_worker_that_answers_late_and_moves_is_not_killed(crew, reactor, monkeypatch):
+    started(crew, reactor)
+    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: Deferred())
+    go_round(crew, seconds=200)
+    assert crew.killed == []
+    assert slots(crew) == [0, 1, 2]
+
+
+def test_a_parent_that_was_away_itself_takes_nobody_for_dead(crew, reactor):
+    started(crew, reactor)
+    go_round(crew, seconds=3)
+    reactor.advance(500)
+    assert slots(crew) == [0, 1, 2]
+
+
+# Sockets.
+
+
+def test_clones_do_not_listen_before_somebody_accepts():
+    with ExitStack() as closing:
+        sock = closing.enter_context(socket.create_server(("127.0.0.1", 0)))
+        clones = [closing.enter_context(one) for one in clones_of(sock, 3)]
+        assert clones[0] is sock
+        assert [one.getsockname() for one in clones] == [sock.getsockname()] * 3
+        assert [one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) for one in clones] == [1, 0, 0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_socket_that_another_user_has_made_is_shared_by_all():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        os.seteuid(65534)
+        try:
+            assert clones_of(sock, 3) == [sock] * 3
+        finally:
+            os.seteuid(0)
