@@ -350,7 +350,9 @@ def test_its_figures_are_those_that_were_measured_give_or_take_a_quarter():
 
     def row(title: str, build: str) -> list[float]:
         lines = measured.partition(f"### {title}\n")[2]
-        (cells,) = re.findall(rf"^\| ours, {build} \|(.*)\|$", lines.partition("\n### ")[0], re.MULTILINE)
+        # Not the row of its version, where a table tells who was measured.
+        table = lines.partition("\n### ")[0]
+        (cells,) = re.findall(rf"^\| ours, {build} \|(?! twisted_lb)(.*)\|$", table, re.MULTILINE)
         return [float(number.replace(",", "")) for number in re.findall(rf"(?<= ){NUMBER}(?= )", cells)]
 
     def near(said: str, value: float) -> None:

@@ -23,7 +23,7 @@ from processes import listening
 
 BIN = Path(sys.executable).parent
 AT_ONCE = 8
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0  # beside other load
 
 Words = list[str]
 
