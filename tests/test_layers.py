@@ -133,7 +133,6 @@ MAY_IMPORT = {
     # Several processes with one configuration.
     "workers": (
         {
-            "access_log",
             "answers",
             "core",
             "data_plane",

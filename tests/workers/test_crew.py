@@ -13,6 +13,7 @@ from twisted.internet.error import ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from twisted_lb.probes import ProbeResult
 from twisted_lb.workers import crew as crews
 from twisted_lb.workers.crew import Crew, Life, clones_of
 from twisted_lb.workers.messages import Ask
@@ -267,3 +268,74 @@ def test_a_socket_that_another_user_has_made_is_shared_by_all():
             assert clones_of(sock, 3) == [sock] * 3
         finally:
             os.seteuid(0)
+
+
+def with_backends(*names: str) -> dict[str, Any]:
+    return {"app": SimpleNamespace(pool=SimpleNamespace(backends=dict.fromkeys(names)))}
+
+
+def go_by(crew: Crew, *names: str) -> None:
+    """Have these backends, and all workers know it."""
+    crew._plane.clusters = with_backends(*names)
+    crew._plane.overlay = SimpleNamespace(of=lambda pool: SimpleNamespace(admin={}))
+    crew.follow()
+    for life in crew.lives:
+        crew.taken(life, crew._version, "")
+
+
+def test_backends_that_come_and_go_for_ever_need_no_more_columns_than_there_are_of_them(crew, reactor):
+    started(crew, reactor)
+    for number in range(50):
+        go_by(crew, f"a{number}", f"b{number}")
+    assert crew._next_column <= 6
+    assert {name for _, name in crew._columns} >= {"a49", "b49"}
+
+
+def test_a_column_is_anothers_only_when_nobody_has_anything_there_or_knows_the_one_before(crew, reactor):
+    lives = started(crew, reactor)
+    go_by(crew, "a")
+    column = crew._columns["app", "a"]
+    crew.table.lives[lives[0].row][column] = 1
+    for names in (("b",), ("b", "c"), ("b", "d")):
+        go_by(crew, *names)
+        assert column not in {crew._columns["app", name] for name in names}
+        assert crew.in_flight("app", "a") == 1
+    crew.table.lives[lives[0].row][column] = 0
+    crew._plane.clusters = with_backends("b", "e")
+    crew.follow()
+    assert ("app", "a") not in crew._columns
+    assert column in {crew._columns["app", "e"], *crew._free_columns}
+
+
+def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
+    started(crew, reactor)
+    go_by(crew, "a")
+    crew.probed("app", "a", ProbeResult(passed=True, reason=""))
+    crew.agent_said("app", "a", b"up")
+    go_by(crew, "b")
+    assert not crew._probes
+    assert not crew._agents
+
+
+def test_a_worker_hears_what_is_found_out_between_its_first_plan_and_its_first_client(crew, reactor, monkeypatch):
+    crew.begin(Plane(), {}, {})
+    life = reactor.spawned[-1]
+    told = []
+    monkeypatch.setattr(crew, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
+    crew.probed("app", "early", ProbeResult(passed=False, reason="x"))
+    reactor.advance(0)
+    assert told == []
+    crew.imported(life)
+    crew.probed("app", "a", ProbeResult(passed=False, reason="x"))
+    reactor.advance(0)
+    assert told == [(life, []), (life, ["a"])]
+
+
+def test_nobody_waits_at_a_stop_for_workers_to_go_by_something(crew, reactor):
+    started(crew, reactor)
+    crew.follow()
+    fired = []
+    crew.settle().addCallback(fired.append)
+    assert not fired
+    crew.leave(1.0)
+    assert fired == [None]

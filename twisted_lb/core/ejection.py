@@ -74,12 +74,7 @@ class Ejection:
         news = not self._hastened
         if self.active and news and self.rule is _REFUSED:
             self._rest_s = min(self._rest_s * 2, LONGEST_S)
-        self.active = True
-        self.rule = _REFUSED
-        self._hastened = False
-        self._seen_at = now
-        self.due = self.on_trial = False
-        self._passed = 0
+        self._leave(_REFUSED, now)
         self.until = NEVER if checked else now + self._rest_s
         return news
 
@@ -94,12 +89,7 @@ class Ejection:
             self.times = max(self.times - int((now - self._returned_at) / base_s), 0)
         if news or not self.times:
             self.times = min(self.times + 1, max(ceil(longest_s / base_s), 1))
-        self.active = True
-        self.rule = rule
-        self._hastened = False
-        self._seen_at = now
-        self.due = self.on_trial = False
-        self._passed = 0
+        self._leave(rule, now)
         self._missed = False
         self._trial_s = base_s
         self._returned_at = NEVER
@@ -112,12 +102,7 @@ class Ejection:
         """
         if self.active:
             return False
-        self.active = True
-        self.rule = rule
-        self._hastened = False
-        self._seen_at = now
-        self.due = self.on_trial = False
-        self._passed = 0
+        self._leave(rule, now)
         self._missed = False
         self.until = until
         if rule is not _REFUSED:
@@ -125,6 +110,15 @@ class Ejection:
             self._returned_at = NEVER
             self.times = max(self.times, 1)
         return True
+
+    def _leave(self, rule: EjectionRule, now: float) -> None:
+        """It is out from now on, by this rule, and no trial is due or under way."""
+        self.active = True
+        self.rule = rule
+        self._hastened = False
+        self._seen_at = now
+        self.due = self.on_trial = False
+        self._passed = 0
 
     def follow(self, now: float, *, checked: bool) -> None:
         """Follow checks that were turned on or off: probes end the ejection of whoever was refused from now on, or time does; a

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectionLost, ProcessDone
+from twisted.internet.error import ConnectionDone, ConnectionLost, ProcessDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol, connectionDone
 from twisted.internet.task import LoopingCall
@@ -238,6 +238,9 @@ class Crew:
         self._clones: dict[socket.socket, list[int]] = {}  # numbers, by slot
         self._next_socket: int = 0
         self._columns: Final[dict[tuple[str, str], int]] = {}
+        self._gone: Final[
+            dict[tuple[str, str], int]
+        ] = {}  # backends that have a column still, and the first version without them
         self._free_columns: Final[list[int]] = []
         self._next_column: int = 0
         self._facts: list[Fact] = []
@@ -576,7 +579,7 @@ class Crew:
         """Hear a change of state at the parent."""
         if isinstance(event, BackendEjected | BackendReturned):
             for life in self.lives:
-                if life is not self._origin and life.serving:
+                if life is not self._origin and life.imported:
                     self._tell(life, [event])
         elif isinstance(event, AdminChanged | BackendAdded | BackendRemoved | BackendChanged):
             self._schedule()
@@ -601,8 +604,9 @@ class Crew:
 
     def _tell_all(self) -> None:
         facts, self._facts = self._facts, []
+        # Whoever has been told how it stands, also if it does not serve yet: what comes behind that is news for it.
         for life in self.lives:
-            if life.serving:
+            if life.imported:
                 self._tell(life, facts)
 
     def _tell(self, life: Life, facts: list[Fact]) -> None:
@@ -641,18 +645,32 @@ class Crew:
         return facts
 
     def _settle_columns(self, plane: DataPlane) -> None:
-        """Have a column of the table for each backend. One that is gone keeps its column until nobody has anything there."""
+        """Have a column of the table for each backend, of this version. One that is gone keeps its column until nobody knows it any more, or
+        has anything there; what was heard of it is forgotten at once.
+        """
         present = {(name, backend) for name, cluster in plane.clusters.items() for backend in cluster.pool.backends}
+        for heard in (self._probes, self._agents):
+            for key in [key for key in heard if key not in present]:
+                del heard[key]
         for key in [key for key in self._columns if key not in present]:
-            if self.table.load(self._columns[key]) == 0 and all(life.version == self._version for life in self.lives):
+            without = self._gone.setdefault(key, self._version)
+            if self.table.load(self._columns[key]) == 0 and all(life.version >= without for life in self.lives):
                 self._free_columns.append(self._columns.pop(key))
+                del self._gone[key]
         for key in present:
+            self._gone.pop(key, None)
             if key not in self._columns:
                 if self._free_columns:
                     self._columns[key] = self._free_columns.pop()
                 elif self._next_column < COLUMNS:
                     self._columns[key] = self._next_column
                     self._next_column += 1
+                else:
+                    _log.warn(
+                        "{pool}/{backend} is counted by each worker for itself: the table is full",
+                        pool=key[0],
+                        backend=key[1],
+                    )
 
     # Whether they live, and what they have counted.
 
@@ -717,7 +735,7 @@ class Crew:
         for life in asked:
             answer = life.link.callRemote(Ask, question=question, arguments=json.dumps(arguments))
             answer.addCallback(self._read, life, answers)
-            answer.addErrback(lambda failure: failure.trap(ConnectionLost, Exception))
+            answer.addErrback(_not_answered, life, question)
             answer.addBoth(over)
         return done
 
@@ -742,6 +760,7 @@ class Crew:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._look_settled()
         for life in self.lives:
             life.leaving = True
             if life.version:
@@ -816,7 +835,8 @@ class Crew:
         done.callback(None)
 
     def _look_settled(self) -> None:
-        if self._unsettled and self.settled:
+        # At a stop nobody is to wait for what does not come any more.
+        if self._unsettled and (self.settled or self._done is not None):
             waiting = dict(self._unsettled)
             self._unsettled.clear()
             for done, timer in waiting.items():
@@ -827,11 +847,6 @@ class Crew:
     def ready(self) -> bool:
         """Whether every slot has a worker that serves."""
         return all(any(one.slot == slot and one.serving for one in self.lives) for slot in range(self.count))
-
-    @property
-    def started(self) -> bool:
-        """Whether any worker serves."""
-        return any(one.serving for one in self.lives)
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -868,6 +883,16 @@ def clones_of(sock: socket.socket, count: int) -> list[socket.socket]:
         )
         return [sock] * count
     return clones
+
+
+def _not_answered(failure: Failure, life: Life, question: str) -> None:
+    if not failure.check(ConnectionLost, ConnectionDone):  # who has ended answers nothing
+        _log.warn(
+            "worker {slot} cannot answer {question}: {why}",
+            slot=life.slot,
+            question=question,
+            why=failure.getErrorMessage(),
+        )
 
 
 def _probed(pool: str, backend: str, result: ProbeResult) -> Probed:

@@ -20,7 +20,6 @@ from twisted.logger import ILogObserver, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from twisted_lb import process
-from twisted_lb.access_log.destinations import Destination
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendEjected, BackendReturned, Event
 from twisted_lb.core.share import Share
@@ -96,7 +95,6 @@ class Worker(Quiet):
         self._table: Final = Table(TABLE_FD, start.slots, start.lives)
         self._decoder: Final = Decoder()
         self._sockets: Final[dict[int, socket.socket]] = {}
-        self._counts: Final[list[SharedCounts]] = []
         self._runtime: Runtime | None = None
         self._plane: DataPlane | None = None
         self._plan: Plan | None = None
@@ -185,7 +183,7 @@ class Worker(Quiet):
                 self._begin(plan, sockets)
             else:
                 assert self._runtime is not None
-                opened = self._opened(plan)
+                opened = self._log_file.of(plan)
                 self._plane.apply(plan, sockets)
                 self._log_file.follow(plan, opened, self._runtime)
                 self._spans.follow(plan.traces, self._runtime)
@@ -199,9 +197,6 @@ class Worker(Quiet):
         used = {number for those in numbers.values() for number in those}
         for number in [number for number in self._sockets if number not in used]:
             del self._sockets[number]  # its listener has closed it
-
-    def _opened(self, plan: Plan) -> Destination | None:
-        return self._log_file.of(plan)
 
     def _begin(self, plan: Plan, sockets: Mapping[str, list[socket.socket]]) -> None:
         self._log_file.open(plan)
@@ -235,9 +230,7 @@ class Worker(Quiet):
         process.tune()
 
     def _count(self) -> SharedCounts:
-        counts = SharedCounts(self._table.lives, self._start.row)
-        self._counts.append(counts)
-        return counts
+        return SharedCounts(self._table.lives, self._start.row)
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
@@ -248,12 +241,15 @@ class Worker(Quiet):
     @Tell.responder
     def told(self, facts: bytes) -> dict[str, Any]:
         """Facts, from the parent."""
+        if self._plane is None:
+            return {}  # it could not begin, or has ended
         self._following = True
         try:
             for fact in unpacked(facts):
                 self._take(fact)
         finally:
             self._following = False
+        self._look_as_often_as_needed()  # an agent may have bounded the first backend
         return {}
 
     def _take(self, fact: Fact) -> None:
