@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from yardstick import http2
 from yardstick.contenders import Contender, Relay
@@ -85,13 +85,9 @@ def connected(address: str, port: int, number: int) -> Iterator[list[socket.sock
 def asked(one: Running, number: int, path: str) -> Iterator[None]:
     """So many connections, each of which has asked once and read the beginning of the answer; all of it if it is small."""
     words = f"GET {path} HTTP/1.1\r\nHost: {one.address}:{one.port}\r\n\r\n".encode()
+    end = b"hello\n" if path == "/" else b"\r\n\r\n"
     with connected(one.address, one.port, number) as connections:
-        for at in range(0, number, AT_ONCE):
-            some = connections[at : at + AT_ONCE]
-            for connection in some:
-                connection.sendall(words)
-            for connection in some:
-                read_begun(connection, b"hello\n" if path == "/" else b"\r\n\r\n")
+        in_portions(connections, words, lambda connection: read_begun(connection, end))
         yield
 
 
@@ -105,13 +101,18 @@ def asked_in_http2(one: Running, number: int, path: str) -> Iterator[None]:
         http2.block(f"{one.address}:{one.port}".encode(), path.encode()),
     )
     with connected(one.address, one.port, number) as connections:
-        for at in range(0, number, AT_ONCE):
-            some = connections[at : at + AT_ONCE]
-            for connection in some:
-                connection.sendall(words)
-            for connection in some:
-                http2.ended(connection, 1)
+        in_portions(connections, words, lambda connection: http2.ended(connection, 1))
         yield
+
+
+def in_portions(connections: list[socket.socket], words: bytes, read: Callable[[socket.socket], object]) -> None:
+    """Send these words on each connection and read what comes back, `AT_ONCE` of them at a time."""
+    for at in range(0, len(connections), AT_ONCE):
+        some = connections[at : at + AT_ONCE]
+        for connection in some:
+            connection.sendall(words)
+        for connection in some:
+            read(connection)
 
 
 def read_begun(connection: socket.socket, until_seen: bytes) -> None:
