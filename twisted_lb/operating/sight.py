@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
 from twisted_lb.core.measures import Beside, Measures
-from twisted_lb.workers.crew import Crew, Life
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.life import Life
 
 # Kinds of requests of which the first are not the newest.
 _SLOWEST: Final = "slowest"

@@ -50,6 +50,11 @@ class Levelling:
         else:
             self._from = sock
 
+    def ends(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The descriptors of what brings connections to slots: to read from, and to write to."""
+        out = {} if self._from is None else {self._slot: self._from.fileno()}
+        return out, {slot: sock.fileno() for slot, sock in self._to.items()}
+
     def serve(self) -> None:
         """Take in what others hand on, from now on."""
         assert self._from is not None

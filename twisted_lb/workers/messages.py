@@ -62,6 +62,13 @@ class Channel(Command):
     requiresAnswer = False
 
 
+class Meet(Command):
+    """To a worker: the control socket, on which another parent finds it when this one is gone."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"sock", Descriptor())]
+    requiresAnswer = False
+
+
 class Configure(Command):
     """To a worker: go by this generation (`Generation`)."""
 

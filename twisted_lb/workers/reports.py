@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.core.histogram import NOTHING
 from twisted_lb.core.measures import BackendMeasures, Beside, ListenerMeasures, Measures, PoolMeasures
-from twisted_lb.workers.codec import loaded
+from twisted_lb.workers.codec import dumped, loaded
 
 _log = Logger(namespace="twisted_lb.workers")
 
@@ -86,6 +86,34 @@ class Reports:
             self._ended = self._ended.merged(_at_its_end(told))
             self._ended_beside = self._ended_beside.merged(_beside_at_its_end(self._told_beside.pop(whose)))
             self._together = None
+
+    def hand_over(self, own: Measures) -> bytes:
+        """What is counted, for the program that comes next: by those that have ended, and by this process itself (`own`), who is about to;
+        and by those that run, for one that does not understand what they tell.
+        """
+        ended = self._ended.merged(_at_its_end(own)), self._ended_beside
+        every = list(self._told)
+        running, beside = _NOBODY, Beside()
+        for whose in every:
+            running = running.merged(_at_its_end(self._told[whose]))
+            beside = beside.merged(_beside_at_its_end(self._told_beside[whose]))
+        return dumped((ended, (running, beside)))
+
+    def recall(self, counted: bytes, *, understood: bool) -> None:
+        """Go on with what was counted before; `understood`: those that run are going to tell what they have counted."""
+        if not counted:
+            return
+        try:
+            (ended, beside), (running, running_beside) = loaded(counted)
+            if not understood:
+                ended, beside = ended.merged(running), beside.merged(running_beside)
+            # As it is going to be used, so that what another program has counted otherwise is found out now.
+            _NOBODY.merged(ended).merged(ended)
+            Beside().merged(beside).merged(beside)
+        except Exception as error:
+            _log.warn("what was counted before is not understood: counters begin anew ({error})", error=error)
+            return
+        self._ended, self._ended_beside, self._together = ended, beside, None
 
     @property
     def measures(self) -> Measures:
