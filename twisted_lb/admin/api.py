@@ -1,5 +1,6 @@
 """The API: what each endpoint answers, as values for JSON. It speaks to an Operator and knows no HTTP."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -218,6 +219,10 @@ class Api:
         dry_run = bool(call.body.get("dry_run"))
         done = self._operator.plan() if dry_run else self._operator.apply(call.actor)
         return done.addCallback(self._reloaded)
+
+    def upgrade(self, call: Call) -> Deferred[Answer]:
+        """Become another program."""
+        return self._operator.upgrade(call.actor).addCallback(lambda program: {"program": program, "pid": os.getpid()})
 
     def _reloaded(self, reloaded: Reloaded) -> Answer:
         if reloaded.problems:

@@ -337,7 +337,8 @@ class ChangeView:
 class WorkerView:
     """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "hangs": nothing moves there, "waits":
     for its next start), for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
-    the worker that accepts for it meanwhile, None where nobody has to.
+    the worker that accepts for it meanwhile, None where nobody has to. `program`: how many programs this process was before the one that has
+    started it (`lbctl upgrade`).
     """
 
     slot: int
@@ -348,6 +349,7 @@ class WorkerView:
     in_flight: int
     requests: int
     covered_by: int | None = None
+    program: int = 0
 
 
 @dataclass(frozen=True)
@@ -535,6 +537,9 @@ class Operator(Protocol):
 
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
+
+    def upgrade(self, actor: Actor) -> "Deferred[int]":
+        """Become another program soon; fires with its number, see `WorkerView`, when it has shown that it can start."""
 
     def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
         """Have all that is counted as it is now, where other processes count, with exemplars if they are wanted; fires when it is."""

@@ -57,6 +57,7 @@ STATUS_OF: Final = {
     "last_usable": 409,
     "exists": 409,
     "busy": 409,
+    "bad_program": 409,
     "changed_meanwhile": 412,
     "too_large": 413,
     "no_json": 415,

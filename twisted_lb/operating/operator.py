@@ -362,6 +362,12 @@ class Operating:
         self._steering.audit(actor, "", "reload")
         return self.asked(actor.name, done)
 
+    def upgrade(self, actor: Actor) -> "Deferred[int]":
+        """See Operator."""
+        self._steering.steerable()
+        self._steering.audit(actor, "", "upgrade")
+        return self._owner.upgrade_now()
+
     def sample(self) -> Sample:
         """See Operator."""
         return self._meters.sample(self._running())

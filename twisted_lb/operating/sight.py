@@ -51,7 +51,7 @@ class Sight:
 
     def _worker(self, slot: int, life: Life | None) -> WorkerView:
         if life is None:
-            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot))
+            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot), self._crew.generation)
         told = self._crew.reports.of(life)
         return WorkerView(
             slot=slot,
@@ -62,6 +62,7 @@ class Sight:
             in_flight=sum(one.in_flight for one in told.pools),
             requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
             covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
+            program=life.generation,
         )
 
     @property

@@ -584,13 +584,17 @@ class LoadBalancerService(MultiService):
             lambda failure: _log.failure("upgrade: nothing was changed", failure=failure)
         )
 
-    def upgrade_now(self) -> "Deferred[None]":
-        """Become the new program soon; fires when it has shown that it can start. Refused with the reason, and nothing changed."""
+    def upgrade_now(self) -> "Deferred[int]":
+        """Become the new program soon; fires with its number when it has shown that it can start. Refused with the reason, and nothing
+        changed.
+        """
         why = self._no_upgrade()
         if why:
             return fail(Refused("busy", why))
         _log.info("upgrade: the new program rehearses")
-        return self._upgrade.begin(self._pid_file)
+        assert self._crew is not None
+        number = self._crew.generation + 1
+        return self._upgrade.begin(self._pid_file).addCallback(lambda _: number)
 
     def _no_upgrade(self) -> str:
         """Why there can be no upgrade now; empty where there can be one."""

@@ -90,7 +90,7 @@ class Upgrade:
                 childFDs={1: "r", 2: "r", **{one: one for one in (fd, *handover.descriptors())}},
             )
         except OSError as error:
-            return fail(Refused("busy", f"{respawn.executable}: {error.strerror or error}"))
+            return fail(Refused("bad_program", f"{respawn.executable}: {error.strerror or error}"))
         finally:
             handover.keep(fd)
         timer = self._reactor.callLater(_REHEARSAL_S, process.signalProcess, "KILL")
@@ -100,7 +100,7 @@ class Upgrade:
                 timer.cancel()
             status, said = found
             if status != 0:
-                raise Refused("refused", f"the new program cannot start: {said or f'status {status}'}")
+                raise Refused("bad_program", f"the new program cannot start: {said or f'status {status}'}")
 
         return child.done.addCallback(ended)
 
