@@ -14,9 +14,11 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_lb.probes import ProbeResult
-from twisted_lb.workers import crew as crews
-from twisted_lb.workers.crew import Crew, Life, clones_of
+from twisted_lb.workers import life as one_life
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.life import Life
 from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.slots import clones_of
 from twisted_lb.workers.table import BEAT, SERVES
 
 # No process has this number: os.kill would say so.
@@ -63,7 +65,7 @@ class Reactor(Clock):
 class Plane:
     """A data plane that has nothing."""
 
-    plan: Any = SimpleNamespace(pools={}, listeners={})
+    plan: Any = SimpleNamespace(pools={}, listeners={}, tunnel_drain_s=100.0)
     clusters: Any = MappingProxyType({})
 
 
@@ -76,11 +78,10 @@ def reactor():
 def crew(reactor, monkeypatch):
     """A crew of three whose plans are nothing."""
     one = Crew(reactor, 3, 7, lambda pool, backend: "")
-    monkeypatch.setattr(one, "_plan_of", lambda plane: None)
     encoded = SimpleNamespace(for_one_who_knows=lambda known: b"", numbers=set())
-    monkeypatch.setattr(one, "_encoder", SimpleNamespace(encode=lambda plan: encoded))
+    monkeypatch.setattr(one, "_plans", SimpleNamespace(encoded=lambda plane: encoded))
     killed = []
-    monkeypatch.setattr(crews.os, "kill", lambda pid, signal: killed.append(pid))
+    monkeypatch.setattr(one_life.os, "kill", lambda pid, signal: killed.append(pid))
     one.killed = killed
     yield one
     if one._done is None:
@@ -216,7 +217,7 @@ def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatc
         asked.append((link._life, command))
         return Deferred() if command is Ask else succeed({})
 
-    monkeypatch.setattr(crews.Link, "callRemote", call)
+    monkeypatch.setattr(one_life.Link, "callRemote", call)
     go_round(crew, seconds=5, hang=lives[0])
     asked.clear()
     crew.ask("explain", {"request_id": "~1"})
@@ -235,7 +236,7 @@ def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor):
 
 def test_a_worker_that_answers_late_and_moves_is_not_killed(crew, reactor, monkeypatch):
     started(crew, reactor)
-    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: Deferred())
+    monkeypatch.setattr(one_life.Link, "callRemote", lambda link, command, **more: Deferred())
     go_round(crew, seconds=200)
     assert crew.killed == []
     assert slots(crew) == [0, 1, 2]
@@ -287,24 +288,24 @@ def test_backends_that_come_and_go_for_ever_need_no_more_columns_than_there_are_
     started(crew, reactor)
     for number in range(50):
         go_by(crew, f"a{number}", f"b{number}")
-    assert crew._next_column <= 6
-    assert {name for _, name in crew._columns} >= {"a49", "b49"}
+    assert crew.table.given <= 6
+    assert {name for _, name, _ in crew._columns.values()} >= {"a49", "b49"}
 
 
 def test_a_column_is_anothers_only_when_nobody_has_anything_there_or_knows_the_one_before(crew, reactor):
     lives = started(crew, reactor)
     go_by(crew, "a")
-    column = crew._columns["app", "a"]
+    column = crew._columns.of("app", "a")
     crew.table.lives[lives[0].row][column] = 1
     for names in (("b",), ("b", "c"), ("b", "d")):
         go_by(crew, *names)
-        assert column not in {crew._columns["app", name] for name in names}
+        assert column not in {crew._columns.of("app", name) for name in names}
         assert crew.in_flight("app", "a") == 1
     crew.table.lives[lives[0].row][column] = 0
     crew._plane.clusters = with_backends("b", "e")
     crew.follow()
-    assert ("app", "a") not in crew._columns
-    assert column in {crew._columns["app", "e"], *crew._free_columns}
+    assert crew._columns.of("app", "a") is None
+    assert crew._columns.of("app", "e") < crew.table.given == 4
 
 
 def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
@@ -313,15 +314,16 @@ def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
     crew.probed("app", "a", ProbeResult(passed=True, reason=""))
     crew.agent_said("app", "a", b"up")
     go_by(crew, "b")
-    assert not crew._probes
-    assert not crew._agents
+    assert not crew._news.hearsay._probes
+    assert not crew._news.hearsay._agents
 
 
 def test_a_worker_hears_what_is_found_out_between_its_first_plan_and_its_first_client(crew, reactor, monkeypatch):
     crew.begin(Plane(), {}, {})
     life = reactor.spawned[-1]
     told = []
-    monkeypatch.setattr(crew, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
+    for teller in (crew, crew._news):
+        monkeypatch.setattr(teller, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
     crew.probed("app", "early", ProbeResult(passed=False, reason="x"))
     reactor.advance(0)
     assert told == []
