@@ -4,13 +4,13 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from crewed import Plane, Reactor, end, serve, with_backends
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_lb.probes import ProbeResult
@@ -20,53 +20,6 @@ from twisted_lb.workers.life import Life
 from twisted_lb.workers.messages import Ask
 from twisted_lb.workers.slots import clones_of
 from twisted_lb.workers.table import BEAT, SERVES
-
-# No process has this number: os.kill would say so.
-NOBODY = 2**22 + 1
-
-
-class Wire:
-    """The transport of a link: what is sent is kept."""
-
-    disconnecting = False
-
-    def write(self, data: bytes) -> None: ...
-
-    def writeSequence(self, data: Any) -> None: ...
-
-    def sendFileDescriptor(self, fd: int) -> None: ...
-
-    def loseConnection(self) -> None: ...
-
-    def getPeer(self) -> None: ...
-
-    def getHost(self) -> None: ...
-
-
-class Reactor(Clock):
-    """A reactor that starts no process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spawned: list[Life] = []
-        self.environments: list[dict[str, str]] = []
-        self.refuses: OSError | None = None
-
-    def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
-        if self.refuses is not None:
-            raise self.refuses
-        self.spawned.append(life)
-        return SimpleNamespace(pid=NOBODY + len(self.spawned))
-
-    def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
-        factory.buildProtocol(None).makeConnection(Wire())
-
-
-class Plane:
-    """A data plane that has nothing."""
-
-    plan: Any = SimpleNamespace(pools={}, listeners={}, tunnel_drain_s=100.0)
-    clusters: Any = MappingProxyType({})
 
 
 @pytest.fixture
@@ -96,18 +49,6 @@ def started(crew: Crew, reactor: Reactor) -> list[Life]:
     while len([life for life in crew.lives if life.version]) < crew.count:
         serve(crew, reactor.spawned[-1])
     return list(crew.lives)
-
-
-def serve(crew: Crew, life: Life) -> None:
-    crew.imported(life)
-    crew.taken(life, crew._version, "")
-
-
-def end(life: Life) -> None:
-    if life.linked:
-        life.link.connectionLost()
-    if life in life.crew.lives:
-        life.processEnded(Failure(ProcessTerminated(signal=9)))
 
 
 def slots(crew: Crew) -> list[int]:
@@ -269,10 +210,6 @@ def test_a_socket_that_another_user_has_made_is_shared_by_all():
             assert clones_of(sock, 3) == [sock] * 3
         finally:
             os.seteuid(0)
-
-
-def with_backends(*names: str) -> dict[str, Any]:
-    return {"app": SimpleNamespace(pool=SimpleNamespace(backends=dict.fromkeys(names)))}
 
 
 def go_by(crew: Crew, *names: str) -> None:
