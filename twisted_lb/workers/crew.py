@@ -35,7 +35,7 @@ from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.listener import address_of
 from twisted_lb.net.sockets import BACKLOG
-from twisted_lb.planned import ListenerPlan, Plan, PoolPlan
+from twisted_lb.planned import Plan, PoolPlan
 from twisted_lb.probes import ProbeResult
 from twisted_lb.workers.codec import Encoded, Encoder, dumped
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
@@ -231,7 +231,6 @@ class Crew:
         self._encoder: Final = Encoder()
         self._encoded: Encoded | None = None
         self._pools: dict[str, tuple[PoolPlan, tuple[Any, ...], PoolPlan]] = {}
-        self._listeners: dict[str, tuple[ListenerPlan, ListenerPlan]] = {}
         self._version: int = 0
         self._slots: Final[list[dict[str, list[int]]]] = [{} for _ in range(count)]
         self._sockets: Final[dict[int, socket.socket]] = {}
@@ -299,20 +298,8 @@ class Crew:
             if known is None or known[0] is not pool or known[1] != specs:
                 known = pool, specs, replace(pool, backends=specs, targets=None, checks=None)
             pools[name] = known
-        listeners: dict[str, tuple[ListenerPlan, ListenerPlan]] = {}
-        for name, listener in plane.plan.listeners.items():
-            of = self._listeners.get(name)
-            if of is None or of[0] is not listener:
-                most = listener.connections
-                share = None if most is None else -(-most // self.count)
-                of = listener, replace(listener, connections=share)
-            listeners[name] = of
-        self._pools, self._listeners = pools, listeners
-        return replace(
-            plane.plan,
-            pools={name: known[2] for name, known in pools.items()},
-            listeners={name: of[1] for name, of in listeners.items()},
-        )
+        self._pools = pools
+        return replace(plane.plan, pools={name: known[2] for name, known in pools.items()})
 
     def _open(self, sockets: Mapping[str, Sequence[socket.socket]]) -> None:
         """Have sockets like these for each slot; those of before stay."""

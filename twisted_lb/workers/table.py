@@ -10,6 +10,7 @@ import secrets
 from typing import Final
 
 from twisted_lb.core.rate import CELLS
+from twisted_lb.core.tallies import Tallies
 
 # Backends of all pools together that counts can be shared for.
 COLUMNS: Final = 1 << 16
@@ -17,6 +18,10 @@ _CELL_BYTES: Final = 8
 _ROW_BYTES: Final = COLUMNS * _CELL_BYTES
 _RATES_BYTES: Final = 16 * CELLS
 _SECRET_BYTES: Final = 32
+# Of each life, what it has of each client, and of what is counted in sums.
+_CLIENTS_BYTES: Final = 16 << 16
+_SUMS_BYTES: Final = 16 << 12
+_TALLIES_BYTES: Final = _CLIENTS_BYTES + _SUMS_BYTES
 _NOTHING: Final = memoryview(bytes(_ROW_BYTES)).cast("q")
 
 
@@ -30,7 +35,7 @@ def make_table(slots: int, lives: int) -> int:
 
 
 def _size(slots: int, lives: int) -> int:
-    return (slots + lives) * _ROW_BYTES + _RATES_BYTES + _SECRET_BYTES
+    return (slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + _RATES_BYTES + _SECRET_BYTES
 
 
 # Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in, how often its worker
@@ -45,6 +50,8 @@ WENT: Final = 4
 class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
     flight at each backend; `rates` and `secret` what rate limits share.
+
+    In this order, from the first byte: rows of slots, rows of lives, tallies of each life (clients, sums), rates, secret.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
@@ -52,6 +59,11 @@ class Table:
         self._map: Final = mmap.mmap(fd, _size(slots, lives))
         every, end = memoryview(self._map), (slots + lives) * _ROW_BYTES
         cells = every[:end].cast("q")
+        self._tallies_begin: Final = end
+        tallies = [every[end + life * _TALLIES_BYTES :][:_TALLIES_BYTES] for life in range(lives)]
+        self._clients: Final = [one[:_CLIENTS_BYTES].cast("q") for one in tallies]
+        self._sums: Final = [one[_CLIENTS_BYTES:].cast("q") for one in tallies]
+        end += lives * _TALLIES_BYTES
         # The table of rate limits, and the secret of their keys, which the parent has made.
         self.rates: Final = every[end : end + _RATES_BYTES]
         self.secret: Final = every[end + _RATES_BYTES :]
@@ -60,8 +72,18 @@ class Table:
         self.lives: Final = rows[slots:]
 
     def leave(self, life: int, columns: int) -> None:
-        """Nothing of this life is in flight any more, in the first so many columns."""
+        """Nothing of this life is in flight any more, in the first so many columns, and it has no clients."""
         self.lives[life][:columns] = _NOTHING[:columns]
+        # Zeros again, and no memory: most of it was never written to.
+        self._map.madvise(mmap.MADV_REMOVE, self._tallies_begin + life * _TALLIES_BYTES, _TALLIES_BYTES)
+
+    def clients(self, life: int) -> Tallies:
+        """The tallies by client of this life, for its process."""
+        return Tallies(self._clients, life)
+
+    def sums(self, life: int) -> Tallies:
+        """The tallies of one thing each of this life, for its process."""
+        return Tallies(self._sums, life)
 
     def load(self, column: int) -> int:
         """What all have in flight in a column."""
