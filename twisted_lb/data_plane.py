@@ -545,6 +545,7 @@ class DataPlane:
 
     def look_elsewhere(self) -> None:
         """Other processes may have room now for clients and bodies, or need some."""
+        self.runtime.memory.look_elsewhere()
         for frontend in self.frontends.values():
             frontend.gate.look_elsewhere()
             if frontend.gate.awaited_elsewhere:

@@ -147,7 +147,7 @@ def test_what_is_counted_means_the_same_as_in_one_process(world):
     [listener] = many.ask("/v1/status")["listeners"]
     assert listener["limit"] > 1.5 * (many.metrics("process_max_fds") / 2)
     # Memory for bodies, lags and the like are those of the workers.
-    assert many.metrics("twisted_lb_buffered_bytes_limit") > 0
+    assert many.metrics("twisted_lb_buffered_bytes_limit") == 64 * 2**20
     lags = many.metrics("twisted_lb_loop_lag_seconds_count")
     until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
 

@@ -5,6 +5,7 @@ from typing import Final
 
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.rate import CELLS, Hashes, Rates
+from twisted_lb.core.reserve import Reserve, SharedReserve
 from twisted_lb.core.running import Running
 from twisted_lb.core.shared_running import SharedRunning
 from twisted_lb.core.tallies import Amount, SharedAmount, Tallies
@@ -17,7 +18,7 @@ def _none() -> int:
 class Share:
     """Which one this is of so many processes (`number`, from 0), and what they share. `counts` makes what a pool counts its requests in
     flight in; `rates` is the memory of rate limits, and `secret` that of their keys: left out, they are a process's own. So are `clients`,
-    tallies by the key of a client, and `sums`, of one thing each. `on_their_way` says how many connections were handed on to another
+    tallies by the key of a client, `sums`, of one thing each, and `reserves` of retries. `on_their_way` says how many connections were handed on to another
     one that has not taken them in yet.
     """
 
@@ -30,6 +31,7 @@ class Share:
         secret: bytes = b"",
         clients: Tallies | None = None,
         sums: Tallies | None = None,
+        reserves: Rates | None = None,
         on_their_way: Callable[[], int] = _none,
     ) -> None:
         self.number: Final = number
@@ -40,6 +42,7 @@ class Share:
         self._rates: Final = rates
         self._clients: Final = clients
         self._sums: Final = sums
+        self._reserves: Final = reserves
 
     def new_rates(self) -> Rates:
         """The table of rate limits."""
@@ -50,6 +53,10 @@ class Share:
         if self._clients is None:
             return Running(most)
         return SharedRunning(most, self._clients, Hashes(what, self.secret))
+
+    def reserve(self, pool: str) -> Reserve:
+        """The reserve of the retry budget of a pool."""
+        return Reserve() if self._reserves is None else SharedReserve(self._reserves, pool, self.secret)
 
     def amount(self, what: str) -> Amount | None:
         """How much there is of what has this name in all of them; None where there is one process alone."""

@@ -9,7 +9,7 @@ import os
 import secrets
 from typing import Final
 
-from twisted_lb.core.rate import CELLS
+from twisted_lb.core.rate import CELLS, Rates
 from twisted_lb.core.tallies import Tallies
 
 # Backends of all pools together that counts can be shared for.
@@ -17,6 +17,9 @@ COLUMNS: Final = 1 << 16
 _CELL_BYTES: Final = 8
 _ROW_BYTES: Final = COLUMNS * _CELL_BYTES
 _RATES_BYTES: Final = 16 * CELLS
+# Of retries: pools that have spent any of theirs in the last ten seconds.
+_RESERVES: Final = 1 << 12
+_RESERVES_BYTES: Final = 16 * _RESERVES
 _SECRET_BYTES: Final = 32
 # Of each life, what it has of each client, and of what is counted in sums.
 _CLIENTS_BYTES: Final = 16 << 16
@@ -35,7 +38,7 @@ def make_table(slots: int, lives: int) -> int:
 
 
 def _size(slots: int, lives: int) -> int:
-    return (slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + _RATES_BYTES + _SECRET_BYTES
+    return (slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + _RATES_BYTES + _RESERVES_BYTES + _SECRET_BYTES
 
 
 # Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in, how often its worker
@@ -51,7 +54,7 @@ class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
     flight at each backend; `rates` and `secret` what rate limits share.
 
-    In this order, from the first byte: rows of slots, rows of lives, tallies of each life (clients, sums), rates, secret.
+    In this order, from the first byte: rows of slots, rows of lives, tallies of each life (clients, sums), rates, reserves, secret.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
@@ -66,7 +69,9 @@ class Table:
         end += lives * _TALLIES_BYTES
         # The table of rate limits, and the secret of their keys, which the parent has made.
         self.rates: Final = every[end : end + _RATES_BYTES]
-        self.secret: Final = every[end + _RATES_BYTES :]
+        end += _RATES_BYTES
+        self._reserves: Final = every[end : end + _RESERVES_BYTES]
+        self.secret: Final = every[end + _RESERVES_BYTES :]
         rows = [cells[row * COLUMNS : (row + 1) * COLUMNS] for row in range(slots + lives)]
         self.slots: Final = rows[:slots]
         self.lives: Final = rows[slots:]
@@ -80,6 +85,10 @@ class Table:
     def clients(self, life: int) -> Tallies:
         """The tallies by client of this life, for its process."""
         return Tallies(self._clients, life)
+
+    def reserves(self) -> Rates:
+        """What was spent of the reserves of retries, for one process."""
+        return Rates(_RESERVES, self._reserves)
 
     def sums(self, life: int) -> Tallies:
         """The tallies of one thing each of this life, for its process."""

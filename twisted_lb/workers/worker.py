@@ -239,6 +239,7 @@ class Worker(Quiet):
             bytes(table.secret),
             clients=table.clients(row),
             sums=table.sums(row),
+            reserves=table.reserves(),
             on_their_way=self._levelling.on_their_way,
         )
 
