@@ -147,7 +147,7 @@ def test_what_is_counted_means_the_same_as_in_one_process(world):
     [listener] = many.ask("/v1/status")["listeners"]
     assert listener["limit"] > 1.5 * (many.metrics("process_max_fds") / 2)
     # Memory for bodies, lags and the like are those of the workers.
-    assert many.metrics("twisted_lb_buffered_bytes_limit") == 64 * 2**20
+    assert many.metrics("twisted_lb_buffered_bytes_limit") == 2**28
     lags = many.metrics("twisted_lb_loop_lag_seconds_count")
     until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
 
@@ -460,3 +460,33 @@ def test_a_listener_has_so_many_connections_at_all_workers_together(world):
         assert statuses_of(connect(many, open_, 9)) == [200] * 9
         assert sum(map(many.clients_of, many.pids().values())) <= 10
     until(lambda: many.ask("/v1/status")["listeners"][0]["connections"] == 0)
+
+
+def test_bodies_are_held_within_one_bound_by_all_workers_together(world):
+    many = Many(
+        world,
+        head="buffer_request_bytes = 100_000",
+        more="[limits]\nmemory_bytes = 250_000\n[queue]\ntimeout_s = 30\n",
+    )
+    held, bound = "twisted_lb_buffered_bytes", many.metrics("twisted_lb_buffered_bytes_limit")
+    with contextlib.ExitStack() as open_:
+        socks = connect(many, open_, 6)
+        for sock in socks:
+            sock.sendall(b"POST /whoami.json HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
+        until(lambda: many.metrics("twisted_lb_buffer_waits_total") == 4)
+        assert many.metrics(held) == 200_000 <= bound
+        for sock in socks:
+            sock.sendall(bytes(50_000))
+        # Whoever has room is answered, and leaves it to somebody at either worker.
+        assert [sock.recv(12) for sock in socks] == [b"HTTP/1.1 200"] * 6
+        until(lambda: many.metrics(held) == 0)
+
+
+def test_retries_that_are_allowed_whatever_the_share_are_so_many_of_all_workers_together(world):
+    more = "[retry]\nbudget_percent = 0\nbudget_per_s = 1\nmore_attempts = 1\nbad_statuses = [500]\n"
+    many = Many(world, more=more + "[ejection]\nconsecutive_failures = 0\n")
+    began_at = time.monotonic()
+    for _ in range(80):
+        assert many.get("/?status=500")[0] == 500
+    # Ten at once, and one more each second: whichever worker it was.
+    assert 10 <= many.metrics("twisted_lb_retries_total") <= 11 + time.monotonic() - began_at
