@@ -147,7 +147,7 @@ def test_what_is_counted_means_the_same_as_in_one_process(world):
     [listener] = many.ask("/v1/status")["listeners"]
     assert listener["limit"] > 1.5 * (many.metrics("process_max_fds") / 2)
     # Memory for bodies, lags and the like are those of the workers.
-    assert many.metrics("twisted_lb_buffered_bytes_limit") > 0
+    assert many.metrics("twisted_lb_buffered_bytes_limit") == 2**28
     lags = many.metrics("twisted_lb_loop_lag_seconds_count")
     until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
 
@@ -395,3 +395,98 @@ def test_a_rate_limit_is_one_for_all_workers(world):
     many = Many(world, more="[defaults.listener]\nrate_limits = [{ per_s = 0.01, burst = 5 }]\n")
     statuses = [many.get()[0] for _ in range(20)]
     assert statuses == [200] * 5 + [429] * 15
+
+
+def statuses_of(socks: Sequence[socket.socket]) -> list[int]:
+    """What each of these connections is answered."""
+    found = []
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.sendall(b"GET /whoami.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    for sock in socks:
+        data = b""
+        with contextlib.suppress(OSError):
+            while b"\r\n" not in data and (more := sock.recv(4096)):
+                data += more
+        found.append(int(data[9:12]) if data else 0)
+    return found
+
+
+def connect(many: Many, open_: contextlib.ExitStack, count: int, source: str = "127.0.0.1") -> list[socket.socket]:
+    return [
+        open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60, source_address=(source, 0)))
+        for _ in range(count)
+    ]
+
+
+def test_a_client_has_so_many_connections_at_all_workers_together(world):
+    many = Many(world, more="[limits]\nconnections_per_client = 5\n")
+    with contextlib.ExitStack() as open_:
+        socks = connect(many, open_, 12)
+        assert sorted(statuses_of(socks)) == [200] * 5 + [429] * 7
+        assert statuses_of(connect(many, open_, 5, "127.0.0.2")) == [200] * 5
+    until(lambda: many.ask("/v1/status")["listeners"][0]["connections"] == 0)
+    # What a worker had that is gone is nobody's any more.
+    with contextlib.ExitStack() as open_:
+        assert statuses_of(connect(many, open_, 5)) == [200] * 5
+        pids = many.pids()
+        os.kill(pids[0], KILL)
+        until(lambda: many.pids()[0] != pids[0])
+        left = many.clients_of(many.pids()[1])
+        assert 0 < left < 5
+        assert sorted(statuses_of(connect(many, open_, 6))) == [200] * (5 - left) + [429] * (1 + left)
+
+
+def test_a_client_has_so_many_requests_at_all_workers_together(world):
+    backend = Counting(0.3)
+    with contextlib.closing(backend), contextlib.ExitStack() as open_:
+        more = "[defaults.listener]\nrequests_per_client = 3\n"
+        many = Many(world, backends=0, others=[backend.port], more=more)
+        socks = connect(many, open_, 12)
+        statuses = statuses_of(socks)
+        # Two workers that look at the same moment may both find room.
+        assert 3 <= statuses.count(200) <= 4
+        assert statuses.count(429) == 12 - statuses.count(200)
+
+
+def test_a_listener_has_so_many_connections_at_all_workers_together(world):
+    many = Many(world, more="[limits]\nconnections = 9\n")
+    [listener] = many.ask("/v1/status")["listeners"]
+    assert listener["limit"] == 9
+    with contextlib.ExitStack() as open_:
+        first = connect(many, open_, 9)
+        assert statuses_of(first) == [200] * 9
+        # Wherever they come to, connections that have been idle for a second make room for them.
+        assert statuses_of(connect(many, open_, 9)) == [200] * 9
+        assert sum(map(many.clients_of, many.pids().values())) <= 10
+    until(lambda: many.ask("/v1/status")["listeners"][0]["connections"] == 0)
+
+
+def test_bodies_are_held_within_one_bound_by_all_workers_together(world):
+    many = Many(
+        world,
+        head="buffer_request_bytes = 100_000",
+        more="[limits]\nmemory_bytes = 250_000\n[queue]\ntimeout_s = 30\n",
+    )
+    held, bound = "twisted_lb_buffered_bytes", many.metrics("twisted_lb_buffered_bytes_limit")
+    with contextlib.ExitStack() as open_:
+        socks = connect(many, open_, 6)
+        for sock in socks:
+            sock.sendall(b"POST /whoami.json HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
+        until(lambda: many.metrics("twisted_lb_buffer_waits_total") == 4)
+        assert many.metrics(held) == 200_000 <= bound
+        for sock in socks:
+            sock.sendall(bytes(50_000))
+        # Whoever has room is answered, and leaves it to somebody at either worker.
+        assert [sock.recv(12) for sock in socks] == [b"HTTP/1.1 200"] * 6
+        until(lambda: many.metrics(held) == 0)
+
+
+def test_retries_that_are_allowed_whatever_the_share_are_so_many_of_all_workers_together(world):
+    more = "[retry]\nbudget_percent = 0\nbudget_per_s = 1\nmore_attempts = 1\nbad_statuses = [500]\n"
+    many = Many(world, more=more + "[ejection]\nconsecutive_failures = 0\n")
+    began_at = time.monotonic()
+    for _ in range(80):
+        assert many.get("/?status=500")[0] == 500
+    # Ten at once, and one more each second: whichever worker it was.
+    assert 10 <= many.metrics("twisted_lb_retries_total") <= 11 + time.monotonic() - began_at

@@ -59,7 +59,7 @@ from twisted_lb.workers.pulse import HANGS_S, Pulse, look_at
 from twisted_lb.workers.reports import Reports
 from twisted_lb.workers.settling import Settling
 from twisted_lb.workers.slots import Numbers, Slots, all_of, with_those_of
-from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, lives_of, make_table
+from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, is_understood, lives_of, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -96,7 +96,11 @@ class Crew:
         self._nothing: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         lives = lives_of(count)
         # One of another size is of no use: who has begun with it is counted there, and not here.
-        fits = inheritance is not None and inheritance.size == (count, lives)
+        fits = (
+            inheritance is not None
+            and inheritance.size == (count, lives)
+            and is_understood(inheritance.table, count, lives)
+        )
         table = inheritance.table if inheritance is not None and fits else make_table(count, lives)
         self.table: Final = Table(table, count, lives)
         # By slot, the ends of what brings it connections that others have accepted: to write to, and to read from.
@@ -106,7 +110,7 @@ class Crew:
         ]
         self.lives: Final[list[Life]] = []
         self._plane: DataPlane | None = None
-        self._plans: Final = Plans(count)
+        self._plans: Final = Plans()
         self._encoded: Encoded | None = None
         self._version: int = 0
         self.slots: Final = Slots(count)

@@ -79,6 +79,11 @@ class Levelling:
             found += one[WENT + slot]
         return int(found)
 
+    def on_their_way(self) -> int:
+        """How many connections were handed on, and are not taken in yet."""
+        rows, end = self._rows, WENT + len(self._rows)
+        return max(int(sum(sum(row[WENT:end]) - row[CAME] for row in rows)), 0)
+
     def hand_on(self, listener: str, fd: int) -> bool:
         """Hand a connection on, if somebody has clearly fewer; True when it is his."""
         own = self._own
