@@ -43,6 +43,7 @@ def test_who_has_ended_has_nothing_in_flight():
 def test_who_has_ended_has_no_clients_and_takes_no_memory_for_them():
     fd = make_table(1, 3)
     table = Table(fd, 1, 3)
+    assert [table.take() for _ in range(3)] == [0, 1, 2]
     one, other = table.clients(0), table.clients(1)
     for tag in range(1, 1000):
         one.add(tag, 1)
