@@ -4,6 +4,7 @@ Each slot has one worker at a time, and sockets of its own (SO_REUSEPORT) that t
 worker accepts on its sockets (cover). Workers are started one after the other.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -39,6 +40,7 @@ from twisted_lb.planned import ListenerPlan, Plan, PoolPlan
 from twisted_lb.probes import ProbeResult
 from twisted_lb.workers.codec import Encoded, Encoder, dumped
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
+from twisted_lb.workers.levelling import NAME_BYTES
 from twisted_lb.workers.messages import (
     Ask,
     Channel,
@@ -62,7 +64,7 @@ from twisted_lb.workers.messages import (
     unpacked,
 )
 from twisted_lb.workers.reports import Reports
-from twisted_lb.workers.table import BEAT, COLUMNS, OPEN, SERVES, Table, make_table
+from twisted_lb.workers.table import BEAT, CAME, COLUMNS, OPEN, SERVES, WENT, Table, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -497,6 +499,7 @@ class Crew:
         )
         self._start_later(slot, wait_s)
         self._cover()
+        self._pass_on(slot)
 
     def _backoff(self, slot: int, lived_s: float) -> float:
         """How long to wait for the next one, where this one has lived for so long."""
@@ -562,6 +565,30 @@ class Crew:
     def _send(self, life: Life, command: Any, **arguments: Any) -> None:
         if life.linked:
             life.link.callRemote(command, **arguments)
+
+    def _pass_on(self, slot: int) -> None:
+        """What others have handed on to a slot in which nobody takes it in goes to a worker that does; without one it waits for the next."""
+        to = next((life.slot for life in self.lives if life.accepting and life.slot != slot), None)
+        if to is None:
+            return
+        (_, out), (into, _), own = self._channels[slot], self._channels[to], self.table.slots[slot]
+        while True:
+            try:
+                name, fds, _, _ = socket.recv_fds(out, NAME_BYTES, 1)
+            except BlockingIOError:
+                return
+            try:
+                socket.send_fds(into, [name], fds)
+                # In this order: for a moment it is counted twice, and never not at all.
+                own[WENT + to] += 1
+                own[CAME] += 1
+            except OSError:  # that one is full, as a rule: it stays where it was
+                with contextlib.suppress(OSError):
+                    socket.send_fds(self._channels[slot][0], [name], fds)
+                return
+            finally:
+                for fd in fds:
+                    os.close(fd)
 
     # Facts.
 
@@ -678,6 +705,9 @@ class Crew:
         for life in list(self.lives):
             if life.serving:
                 self._look_at(life)
+        for slot in range(self.count):
+            if not any(life.accepting for life in self.lives if life.slot == slot):
+                self._pass_on(slot)
         if self.now() >= self._report_at:
             self._report_at = float("inf")
             self.reports.refresh().addBoth(self._reported)

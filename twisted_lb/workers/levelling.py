@@ -17,7 +17,8 @@ from twisted_lb.workers.table import BEAT, CAME, OPEN, SERVES, WENT, Table
 # Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
 _MORE: Final = 3
 _PART: Final = 8
-_NAME_BYTES: Final = 256
+# The name of a listener goes with its connection.
+NAME_BYTES: Final = 256
 
 
 @implementer(IReadDescriptor)
@@ -114,7 +115,7 @@ class Levelling:
         assert self._from is not None
         while True:
             try:
-                name, fds, _, _ = socket.recv_fds(self._from, _NAME_BYTES, 1)
+                name, fds, _, _ = socket.recv_fds(self._from, NAME_BYTES, 1)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:
@@ -133,17 +134,22 @@ class Levelling:
 
     def finish(self) -> None:
         """Take in what has come, and then hand on no more, and take none."""
+        # In this order: who looks now hands on nothing any more.
+        self._serve_no_more()
         if self._from is not None:
             self.doRead()
         self.close()
 
+    def _serve_no_more(self) -> None:
+        if self._serves:
+            self._serves = False
+            self._own[SERVES] = 0
+            self._reactor.removeReader(self)
+
     def close(self) -> None:
         """Hand on no more, and take none."""
         if self._from is not None:
-            if self._serves:
-                self._serves = False
-                self._own[SERVES] = 0
-                self._reactor.removeReader(self)
+            self._serve_no_more()
             self._from.close()
             self._from = None
         for sock in self._to.values():
