@@ -38,6 +38,7 @@ from twisted_lb.workers.columns import Columns
 from twisted_lb.workers.facts import Fact, Generation
 from twisted_lb.workers.handover import Handover, OldSocket, OldWorker
 from twisted_lb.workers.inheritance import Inheritance, Inherited
+from twisted_lb.workers.levelling import pass_on
 from twisted_lb.workers.life import KILL_S, Life, Watched, reason_of
 from twisted_lb.workers.meeting import Control, place_of
 from twisted_lb.workers.messages import (
@@ -455,6 +456,7 @@ class Crew:
         )
         self._start_later(slot, wait_s)
         self._cover()
+        self._pass_on(slot)
 
     def _backoff(self, slot: int, lived_s: float) -> float:
         """How long to wait for the next one, where this one has lived for so long."""
@@ -516,6 +518,12 @@ class Crew:
         if life.linked:
             life.link.callRemote(command, **arguments)
 
+    def _pass_on(self, slot: int) -> None:
+        """What others have handed on to a slot in which nobody takes it in goes to a worker that does; without one it waits for the next."""
+        to = next((life.slot for life in self.lives if life.accepting and life.slot != slot), None)
+        if to is not None:
+            pass_on(self._channels, self.table, slot, to)
+
     # Facts.
 
     def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
@@ -562,6 +570,9 @@ class Crew:
                 self._settling.look()
             if pulse is not Pulse.NOTHING:
                 self._cover()  # others accept for it, or do not any more
+        for slot in range(self.count):
+            if not any(life.accepting for life in self.lives if life.slot == slot):
+                self._pass_on(slot)
         if self.now() >= self._report_at:
             self._report_at = float("inf")
             self.reports.refresh().addBoth(self._reported)
