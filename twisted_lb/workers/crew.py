@@ -62,7 +62,7 @@ from twisted_lb.workers.settling import Settling
 from twisted_lb.workers.slots import Numbers, Slots, all_of, with_those_of
 from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, is_understood, lives_of, make_table
 
-# Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
+# Who has served for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
 _FIRST_BACKOFF_S: Final = 0.2
 _MOST_BACKOFF_S: Final = 30.0
@@ -154,7 +154,7 @@ class Crew:
         """Have a worker that a parent before this one has started."""
         life = Life(self, one.slot, one.row if fits else None, one.began_at, one.generation)
         life.old, life.same_program, life.pid = True, one.same_program, one.pid
-        life.leaving, life.version = one.leaving, 1
+        life.leaving, life.version, life.served_from = one.leaving, 1, one.began_at
         self.lives.append(life)
         try:
             life.watched = Watched(one.pid, life.processEnded, self._reactor)
@@ -400,6 +400,7 @@ class Crew:
         self._settling.look()
         if first:
             life.be_patient()
+            life.served_from = self.now()
             if self._starting is life:
                 self._starting = None
             _log.info("worker {slot} serves, as process {pid}", slot=life.slot, pid=life.pid)
@@ -444,8 +445,9 @@ class Crew:
             self._start_next()  # where there was no row for one
             return
         how = "in order" if reason.check(ProcessDone) else str(reason.value)
-        slot, lived_s = life.slot, self.now() - life.began_at
-        wait_s = self._backoff(slot, lived_s)
+        slot = life.slot
+        # Not from its start, which takes long where the machine is busy.
+        wait_s = self._backoff(slot, 0.0 if life.served_from is None else self.now() - life.served_from)
         self.restarts += 1
         _log.error(
             "worker {slot} (process {pid}) has ended: {how}; the next one starts in {wait_s:g} s",
@@ -458,10 +460,10 @@ class Crew:
         self._cover()
         self._pass_on(slot)
 
-    def _backoff(self, slot: int, lived_s: float) -> float:
-        """How long to wait for the next one, where this one has lived for so long."""
+    def _backoff(self, slot: int, served_s: float) -> float:
+        """How long to wait for the next one, where this one has served for so long."""
         before = self._backoff_s[slot]
-        wait_s = 0.0 if lived_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
+        wait_s = 0.0 if served_s >= _LONG_S else min(max(before * 2, _FIRST_BACKOFF_S), _MOST_BACKOFF_S)
         self._backoff_s[slot] = wait_s
         return wait_s
 

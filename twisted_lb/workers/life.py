@@ -110,6 +110,7 @@ class Life(ProcessProtocol):
         self.pid: int = 0
         self.linked = True
         self._ended: Failure | None = None
+        self.served_from: float | None = None  # in monotonic seconds
         self.imported = False
         self.version: int = 0  # that it goes by
         self.old = False  # a parent before this one has started it: it is not told of anything new
