@@ -90,6 +90,7 @@ class Daemon:
 
     def serving(self, generation: int | None = None) -> bool:
         """Whether all workers serve, and are of that program."""
+        time.sleep(0.03)  # to be asked costs
         try:
             there = [one for one in self.workers() if one["state"] != "drains"]
         except (OSError, http.client.HTTPException, ValueError, KeyError):
@@ -330,6 +331,143 @@ class Connects:
                 sock.settimeout(PATIENCE_S)
                 sock.connect(self.place)
         return ""
+
+    def close(self) -> None:
+        pass
+
+
+class Backend:
+    """A backend that counts what it has at once, and answers after a while, or when it is let."""
+
+    def __init__(self, took_s: float = 0.0, *, good: bool = True) -> None:
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._sock.getsockname()[1]
+        self.took_s, self.good = took_s, good
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.most = self.now = self.requests = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._sock.accept()[0],), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while True:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                if b"twisted_lb-check" not in head:
+                    self._work()
+                if not self.good:
+                    return
+                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def _work(self) -> None:
+        with self._lock:
+            self.requests += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+        self.may_answer.wait(PATIENCE_S)
+        time.sleep(self.took_s)
+        with self._lock:
+            self.now -= 1
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+# A tunnel: a WebSocket, whose backend is in the test.
+
+_OFFER = (
+    b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTK9kqmOOQcwJYpS8Xo4=\r\n\r\n"
+)
+GOING_AWAY = b"\x88\x02\x03\xe9"
+
+
+class Tunnel:
+    """Both ends of a WebSocket through a balancer."""
+
+    def __init__(self, port: int, server: socket.socket) -> None:
+        self.client = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
+        self.client.sendall(_OFFER)
+        self.backend, _ = server.accept()
+        self.backend.settimeout(PATIENCE_S)
+        head_from(self.backend)
+        self.backend.sendall(_SWITCH)
+        assert head_from(self.client).startswith(b"HTTP/1.1 101")
+
+    def echo(self, text: bytes = b"hi") -> None:
+        """A frame goes both ways."""
+        up = b"\x81" + bytes([0x80 | len(text)]) + bytes(4) + text
+        self.client.sendall(up)
+        assert exactly(self.backend, len(up)) == up
+        down = b"\x81" + bytes([len(text)]) + text
+        self.backend.sendall(down)
+        assert exactly(self.client, len(down)) == down
+
+    def rest(self) -> bytes:
+        """What the client gets to the end."""
+        return rest_of(self.client)
+
+    def close(self) -> None:
+        self.client.close()
+        self.backend.close()
+
+
+def head_from(sock: socket.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        more = sock.recv(1)
+        assert more, head
+        head += more
+    return head
+
+
+def exactly(sock: socket.socket, count: int) -> bytes:
+    found = b""
+    while len(found) < count:
+        more = sock.recv(count - len(found))
+        assert more, found
+        found += more
+    return found
+
+
+def rest_of(sock: socket.socket) -> bytes:
+    found = []
+    while data := sock.recv(1 << 16):
+        found.append(data)
+    return b"".join(found)
+
+
+class Counted:
+    """Reads a counter, which never goes back."""
+
+    def __init__(self, lb: Daemon, name: str) -> None:
+        self.lb, self.name, self.most = lb, name, 0.0
+
+    def __call__(self) -> str:
+        try:
+            now = self.lb.metrics(self.name)
+        except (ConnectionError, http.client.HTTPException):
+            return ""  # one program is followed by the other
+        before, self.most = self.most, max(self.most, now)
+        return "" if now >= before else f"{self.name} was {before}, is {now}"
 
     def close(self) -> None:
         pass
