@@ -130,9 +130,12 @@ MAY_IMPORT = {
     "log_file": ({"access_log", "net", "planned"}, set()),
     "loop_lag": ({"core"}, {"twisted"}),
     "span_export": ({"net", "outgoing_http", "tracing"}, {"twisted"}),
+    # How this process is started again.
+    "respawn": (set(), {"twisted"}),
     # Several processes with one configuration.
     "workers": (
         {
+            "__init__",
             "answers",
             "core",
             "data_plane",
@@ -142,6 +145,7 @@ MAY_IMPORT = {
             "planned",
             "probes",
             "process",
+            "respawn",
             "span_export",
             "wire",
         },
@@ -170,7 +174,10 @@ MAY_IMPORT = {
     # What is doubtful about them: in files, and so in a plan.
     "certificate_doubts": ({"config", "planned", "tls"}, set()),
     "certificate_watch": ({"core", "planned", "tls"}, {"twisted"}),
-    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
+    "tap": (
+        {"check", "options", "config", "core", "net", "errors", "openings", "respawn", "service", "workers"},
+        set(),
+    ),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (
@@ -180,6 +187,7 @@ MAY_IMPORT = {
             "admin",
             "build_info",
             "certificate_doubts",
+            "check",
             "config",
             "core",
             "data_plane",
@@ -200,6 +208,7 @@ MAY_IMPORT = {
             "process",
             "reload",
             "resolving",
+            "respawn",
             "signals",
             "span_export",
             "state_file",

@@ -20,6 +20,7 @@ PARTS = {
         "twisted_lb/testing/balanced.py": "in a test",
         "twisted_lb/sim/world.py": "in a simulated world",
         "twisted_lb/workers/worker.py": "of a worker",
+        "twisted_lb/workers/rehearsal.py": "of one that rehearses",
     },
     "twisted_lb.net.runtime.Runtime": {
         "twisted_lb/net/over_reactor.py": "over a reactor",

@@ -681,10 +681,10 @@ class DataPlane:
         if self._draining is not None:
             self._draining.hurry()
 
-    def tell_good_bye(self) -> None:
-        """Tell the clients of tunnels that we go away, where the protocol has words for it (WebSocket)."""
+    def tell_good_bye(self, part: float) -> None:
+        """Tell such a part of the clients of tunnels that we go away, where the protocol has words for it (WebSocket)."""
         for frontend in self._all_frontends:
-            frontend.tell_good_bye()
+            frontend.tell_good_bye(part)
 
     def close(self) -> None:
         """Cut the clients and exchanges that are left, and let go of everything but the runtime."""

@@ -4,67 +4,22 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from crewed import Plane, Reactor, end, serve, with_backends
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_lb.probes import ProbeResult
-from twisted_lb.workers import crew as crews
-from twisted_lb.workers.crew import Crew, Life, clones_of
+from twisted_lb.workers import life as one_life
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.life import Life
 from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.slots import clones_of
 from twisted_lb.workers.table import BEAT, SERVES
-
-# No process has this number: os.kill would say so.
-NOBODY = 2**22 + 1
-
-
-class Wire:
-    """The transport of a link: what is sent is kept."""
-
-    disconnecting = False
-
-    def write(self, data: bytes) -> None: ...
-
-    def writeSequence(self, data: Any) -> None: ...
-
-    def sendFileDescriptor(self, fd: int) -> None: ...
-
-    def loseConnection(self) -> None: ...
-
-    def getPeer(self) -> None: ...
-
-    def getHost(self) -> None: ...
-
-
-class Reactor(Clock):
-    """A reactor that starts no process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spawned: list[Life] = []
-        self.environments: list[dict[str, str]] = []
-        self.refuses: OSError | None = None
-
-    def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
-        if self.refuses is not None:
-            raise self.refuses
-        self.spawned.append(life)
-        return SimpleNamespace(pid=NOBODY + len(self.spawned))
-
-    def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
-        factory.buildProtocol(None).makeConnection(Wire())
-
-
-class Plane:
-    """A data plane that has nothing."""
-
-    plan: Any = SimpleNamespace(pools={}, listeners={})
-    clusters: Any = MappingProxyType({})
 
 
 @pytest.fixture
@@ -76,11 +31,10 @@ def reactor():
 def crew(reactor, monkeypatch):
     """A crew of three whose plans are nothing."""
     one = Crew(reactor, 3, 7, lambda pool, backend: "")
-    monkeypatch.setattr(one, "_plan_of", lambda plane: None)
     encoded = SimpleNamespace(for_one_who_knows=lambda known: b"", numbers=set())
-    monkeypatch.setattr(one, "_encoder", SimpleNamespace(encode=lambda plan: encoded))
+    monkeypatch.setattr(one, "_plans", SimpleNamespace(encoded=lambda plane: encoded))
     killed = []
-    monkeypatch.setattr(crews.os, "kill", lambda pid, signal: killed.append(pid))
+    monkeypatch.setattr(one_life.os, "kill", lambda pid, signal: killed.append(pid))
     one.killed = killed
     yield one
     if one._done is None:
@@ -95,18 +49,6 @@ def started(crew: Crew, reactor: Reactor) -> list[Life]:
     while len([life for life in crew.lives if life.version]) < crew.count:
         serve(crew, reactor.spawned[-1])
     return list(crew.lives)
-
-
-def serve(crew: Crew, life: Life) -> None:
-    crew.imported(life)
-    crew.taken(life, crew._version, "")
-
-
-def end(life: Life) -> None:
-    if life.linked:
-        life.link.connectionLost()
-    if life in life.crew.lives:
-        life.processEnded(Failure(ProcessTerminated(signal=9)))
 
 
 def slots(crew: Crew) -> list[int]:
@@ -216,7 +158,7 @@ def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatc
         asked.append((link._life, command))
         return Deferred() if command is Ask else succeed({})
 
-    monkeypatch.setattr(crews.Link, "callRemote", call)
+    monkeypatch.setattr(one_life.Link, "callRemote", call)
     go_round(crew, seconds=5, hang=lives[0])
     asked.clear()
     crew.ask("explain", {"request_id": "~1"})
@@ -235,7 +177,7 @@ def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor):
 
 def test_a_worker_that_answers_late_and_moves_is_not_killed(crew, reactor, monkeypatch):
     started(crew, reactor)
-    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: Deferred())
+    monkeypatch.setattr(one_life.Link, "callRemote", lambda link, command, **more: Deferred())
     go_round(crew, seconds=200)
     assert crew.killed == []
     assert slots(crew) == [0, 1, 2]
@@ -270,10 +212,6 @@ def test_a_socket_that_another_user_has_made_is_shared_by_all():
             os.seteuid(0)
 
 
-def with_backends(*names: str) -> dict[str, Any]:
-    return {"app": SimpleNamespace(pool=SimpleNamespace(backends=dict.fromkeys(names)))}
-
-
 def go_by(crew: Crew, *names: str) -> None:
     """Have these backends, and all workers know it."""
     crew._plane.clusters = with_backends(*names)
@@ -287,24 +225,24 @@ def test_backends_that_come_and_go_for_ever_need_no_more_columns_than_there_are_
     started(crew, reactor)
     for number in range(50):
         go_by(crew, f"a{number}", f"b{number}")
-    assert crew._next_column <= 6
-    assert {name for _, name in crew._columns} >= {"a49", "b49"}
+    assert crew.table.given <= 6
+    assert {name for _, name, _ in crew._columns.values()} >= {"a49", "b49"}
 
 
 def test_a_column_is_anothers_only_when_nobody_has_anything_there_or_knows_the_one_before(crew, reactor):
     lives = started(crew, reactor)
     go_by(crew, "a")
-    column = crew._columns["app", "a"]
+    column = crew._columns.of("app", "a")
     crew.table.lives[lives[0].row][column] = 1
     for names in (("b",), ("b", "c"), ("b", "d")):
         go_by(crew, *names)
-        assert column not in {crew._columns["app", name] for name in names}
+        assert column not in {crew._columns.of("app", name) for name in names}
         assert crew.in_flight("app", "a") == 1
     crew.table.lives[lives[0].row][column] = 0
     crew._plane.clusters = with_backends("b", "e")
     crew.follow()
-    assert ("app", "a") not in crew._columns
-    assert column in {crew._columns["app", "e"], *crew._free_columns}
+    assert crew._columns.of("app", "a") is None
+    assert crew._columns.of("app", "e") < crew.table.given == 4
 
 
 def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
@@ -313,15 +251,16 @@ def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
     crew.probed("app", "a", ProbeResult(passed=True, reason=""))
     crew.agent_said("app", "a", b"up")
     go_by(crew, "b")
-    assert not crew._probes
-    assert not crew._agents
+    assert not crew._news.hearsay._probes
+    assert not crew._news.hearsay._agents
 
 
 def test_a_worker_hears_what_is_found_out_between_its_first_plan_and_its_first_client(crew, reactor, monkeypatch):
     crew.begin(Plane(), {}, {})
     life = reactor.spawned[-1]
     told = []
-    monkeypatch.setattr(crew, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
+    for teller in (crew, crew._news):
+        monkeypatch.setattr(teller, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
     crew.probed("app", "early", ProbeResult(passed=False, reason="x"))
     reactor.advance(0)
     assert told == []

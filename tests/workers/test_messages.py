@@ -1,6 +1,6 @@
 """Messages: what goes over the link is never longer than a value of AMP, and comes as it was."""
 
-from twisted_lb.workers.crew import Link
+from twisted_lb.workers.life import Link
 from twisted_lb.workers.messages import packed, unpacked
 
 # What a log may have of hostile clients: ends of texts, halves of characters, wide ones.

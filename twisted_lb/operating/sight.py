@@ -47,7 +47,7 @@ class Sight:
 
     def workers(self) -> list[WorkerView]:
         """Each of them, by slot, those that drain behind the one that has taken its place."""
-        return [self._worker(slot, life) for slot in range(self._crew.count) for life in self._crew.lives_of(slot)]
+        return [self._worker(slot, life) for slot in self._crew.places for life in self._crew.lives_of(slot)]
 
     def _worker(self, slot: int, life: Life | None) -> WorkerView:
         if life is None:

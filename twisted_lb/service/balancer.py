@@ -778,7 +778,8 @@ class LoadBalancerService(MultiService):
         """Name the keys that say another thing from now on, and are read at a start alone."""
         for key in ("takeover", "state_file", "name", "admin", "workers"):
             if self._plane is not None and getattr(config, key) != getattr(self.config, key):
-                _log.warn("{key} is only changed by a restart", key=key)
+                how = "a restart" if self._crew is None else "an upgrade, or a restart"
+                _log.warn("{key} is only changed by {how}", key=key, how=how)
         before, now = self.config.log, config.log
         if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
             _log.warn("log.file_bytes and log.old_files are only changed by a restart")

@@ -83,7 +83,7 @@ def _with_a_worker(plan: Plan) -> str:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(one or os.getcwd() for one in sys.path)}
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "twisted_lb.workers.worker", "rehearse"],
+            [sys.executable, "-P", "-m", "twisted_lb.workers.rehearsal"],
             input=encoded.for_one_who_knows(set()),
             capture_output=True,
             timeout=_WORKER_S,

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
@@ -37,7 +37,6 @@ from twisted_lb.workers.codec import Encoded, dumped
 from twisted_lb.workers.columns import Columns
 from twisted_lb.workers.facts import Fact, Generation
 from twisted_lb.workers.handover import Handover, OldSocket, OldWorker
-from twisted_lb.workers.hearsay import Hearsay
 from twisted_lb.workers.inheritance import Inheritance, Inherited
 from twisted_lb.workers.life import KILL_S, Life, Watched, reason_of
 from twisted_lb.workers.meeting import Control, place_of
@@ -54,10 +53,13 @@ from twisted_lb.workers.messages import (
     memory_file,
     packed,
 )
+from twisted_lb.workers.news import News
 from twisted_lb.workers.plans import Plans
+from twisted_lb.workers.pulse import HANGS_S, Pulse, look_at
 from twisted_lb.workers.reports import Reports
+from twisted_lb.workers.settling import Settling
 from twisted_lb.workers.slots import Numbers, Slots, all_of, with_those_of
-from twisted_lb.workers.table import BEAT, MOST_OLD, OPEN, SERVES, Table, lives_of, make_table
+from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, lives_of, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -67,12 +69,6 @@ _MOST_BACKOFF_S: Final = 30.0
 _START_S: Final = 60.0
 # How often workers report, in seconds, beside when somebody asks.
 _REPORT_S: Final = 1.0
-# So long it is waited for all workers to go by another generation, in seconds.
-_SETTLE_S: Final = 10.0
-# A worker in which nothing has moved when it was looked at so often, once a second, hangs; and is killed so long afterwards, in seconds.
-# One that is only slow moves: with thousands of backends it answers late, and is needed all the more.
-_MOST_STILL: Final = 3
-_HANGS_S: Final = 30.0
 # Reports take at most such a part of the parent's time.
 _REPORTS_PART: Final = 0.1
 
@@ -115,14 +111,12 @@ class Crew:
         self._version: int = 0
         self.slots: Final = Slots(count)
         self._columns: Final = Columns(self.table)
-        self._facts: list[Fact] = []
-        self._hearsay: Final = Hearsay()
-        self._origin: Life | None = None  # who has found out what is heard now
+        self._news: Final = News(self.lives, self._tell, reactor)
         self._backoff_s: Final[list[float]] = [0.0] * count
         self._starting: Life | None = None
         self._timers: Final[dict[int, IDelayedCall]] = {}  # of restarts, by slot
         self._scheduled = False
-        self._unsettled: Final[dict[Deferred[None], IDelayedCall]] = {}
+        self._settling: Final = Settling(lambda: self.settled, reactor)
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
@@ -139,7 +133,7 @@ class Crew:
         """Have the workers of a parent before this one, and what is known of backends."""
         self.restarts = inheritance.restarts
         self.reports.recall(inheritance.counted, understood=all(one.same_program for one in inheritance.workers))
-        self._hearsay.recall(inheritance.facts)
+        self._news.hearsay.recall(inheritance.facts)
         if fits:
             self._columns.recall(inheritance.columns)
             for row in inheritance.dead_rows(self.table):
@@ -199,7 +193,7 @@ class Crew:
         self._encoded = self._plans.encoded(plane)
         self._version += 1
         present = {(name, backend) for name, cluster in plane.clusters.items() for backend in cluster.pool.backends}
-        self._hearsay.keep(present)
+        self._news.hearsay.keep(present)
         # What workers of another program know is known as long as they live.
         taken = [0 if life.old else life.version for life in self.lives if life.row is not None]
         self._columns.settle(present, self._version, taken)
@@ -247,7 +241,7 @@ class Crew:
                 if life.version
             ],
             columns=self._columns.values(),
-            facts=self._hearsay.facts(plane, self.now()),
+            facts=self._news.hearsay.facts(plane, self.now()),
             wishes=wishes,
             counted=self.reports.hand_over(plane.measures()),
             restarts=self.restarts,
@@ -359,7 +353,7 @@ class Crew:
         _log.warn("worker {slot} (process {pid}) was told to end, and drains", slot=life.slot, pid=life.pid)
         life.leaving = True
         self.kill_later(life, most_s + KILL_S)
-        self._look_settled()
+        self._settling.look()
         self._cover()
         if self.table.full:
             next(one for one in self.lives if one.leaving).kill()
@@ -381,7 +375,7 @@ class Crew:
             self._send(life, Meet, sock=self._control.sock.fileno())
         self._configure(life)
         assert self._plane is not None
-        self._tell(life, self._hearsay.facts(self._plane, self.now()))
+        self._tell(life, self._news.hearsay.facts(self._plane, self.now()))
 
     def taken(self, life: Life, version: int, problem: str) -> None:
         """A worker goes by a generation, or does not."""
@@ -398,7 +392,7 @@ class Crew:
             return
         first = life.version == 0
         life.version = version
-        self._look_settled()
+        self._settling.look()
         if first:
             life.be_patient()
             if self._starting is life:
@@ -411,9 +405,9 @@ class Crew:
     def _retire(self, slot: int) -> None:
         """A slot has a worker of this program: those of programs before drain, with time for tunnels."""
         assert self._plane is not None
-        most_s = self._plane.plan.tunnel_drain_s
         for life in self.lives:
             if life.old and life.slot % self.count == slot and not life.leaving:
+                most_s = self._plane.plan.tunnel_drain_s
                 life.leaving = True
                 life.leaves_at = self.now() + most_s + KILL_S
                 self._send(life, Leave, most_s=most_s)
@@ -429,12 +423,12 @@ class Crew:
     def ended(self, life: Life, reason: Failure) -> None:
         """A worker has ended."""
         self.lives.remove(life)
-        self._look_settled()
+        self._settling.look()
         life.close_blobs(self._version)
         if life.row is not None:
             self.table.leave(life.row)
-        if not any(one.slot == life.slot and not one.leaving for one in self.lives):
-            self.table.slots[life.slot][OPEN] = self.table.slots[life.slot][SERVES] = 0
+            if not any(one.slot == life.slot and not one.leaving for one in self.lives):
+                self.table.slots[life.slot][OPEN] = self.table.slots[life.slot][SERVES] = 0
         self.reports.end(life)
         if self._starting is life:
             self._starting = None
@@ -522,45 +516,23 @@ class Crew:
 
     def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
         """A check of the parent has a result."""
-        self._note(self._hearsay.probed(pool, backend, result))
+        self._news.probed(pool, backend, result)
 
     def agent_said(self, pool: str, backend: str, said: bytes | None) -> None:
         """An agent was asked at its port."""
-        self._note(self._hearsay.agent_said(pool, backend, said))
+        self._news.agent_said(pool, backend, said)
 
     def hear(self, event: Event) -> None:
         """Hear a change of state at the parent."""
         if isinstance(event, BackendEjected | BackendReturned):
-            for life in self.lives:
-                if life is not self._origin and life.imported:
-                    self._tell(life, [event])
+            self._news.ejected(event)
         elif isinstance(event, AdminChanged | BackendAdded | BackendRemoved | BackendChanged):
             self._schedule()
 
     def found(self, life: Life, facts: Iterable[Fact]) -> None:
-        """A worker's traffic has found something out: so it is for all."""
-        plane = self._plane
-        self._origin = life
-        try:
-            for fact in facts:
-                if plane is not None and isinstance(fact, BackendEjected | BackendReturned):
-                    cluster = plane.clusters.get(fact.pool)
-                    if cluster is not None:
-                        cluster.hear_elsewhere(fact)
-        finally:
-            self._origin = None
-
-    def _note(self, fact: Fact) -> None:
-        if not self._facts:
-            self._reactor.callLater(0, self._tell_all)
-        self._facts.append(fact)
-
-    def _tell_all(self) -> None:
-        facts, self._facts = self._facts, []
-        # Whoever has been told how it stands, also if it does not serve yet: what comes behind that is news for it.
-        for life in self.lives:
-            if life.imported:
-                self._tell(life, facts)
+        """A worker's traffic has found something out."""
+        if self._plane is not None:
+            self._news.found(life, facts, self._plane)
 
     def _tell(self, life: Life, facts: list[Fact]) -> None:
         for text in packed(facts):
@@ -579,38 +551,19 @@ class Crew:
     # Whether they live, and what they have counted.
 
     def _look(self) -> None:
-        for life in list(self.lives):
-            if life.serving:
-                self._look_at(life)
+        for life in [one for one in self.lives if one.serving]:
+            pulse = look_at(life, self.table)
+            if pulse is Pulse.HANGS:
+                self.kill_later(life, HANGS_S)
+                self._settling.look()
+            if pulse is not Pulse.NOTHING:
+                self._cover()  # others accept for it, or do not any more
         if self.now() >= self._report_at:
             self._report_at = float("inf")
             self.reports.refresh().addBoth(self._reported)
 
     def _reported(self, _: object) -> None:
         self._report_at = self.now() + self.reports.cost_s / _REPORTS_PART
-
-    def _look_at(self, life: Life) -> None:
-        """See whether anything moves in a worker. For one that hangs others accept, and it is killed if it does not come back."""
-        beat = self.table.slots[life.slot][BEAT]
-        moves, life.beat = beat != life.beat, beat
-        life.still = 0 if moves else life.still + 1
-        if life.silent and moves:
-            _log.warn("worker {slot} (process {pid}) moves again", slot=life.slot, pid=life.pid)
-            life.silent = False
-            life.be_patient()
-            self._cover()
-        elif life.still == _MOST_STILL and not life.silent:
-            _log.error(
-                "nothing moves in worker {slot} (process {pid}): killed in {s:g} s",
-                slot=life.slot,
-                pid=life.pid,
-                s=_HANGS_S,
-            )
-            life.silent = True
-            self.table.slots[life.slot][SERVES] = 0
-            self.kill_later(life, _HANGS_S)
-            self._look_settled()
-            self._cover()
 
     # Questions.
 
@@ -637,7 +590,7 @@ class Crew:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        self._look_settled()
+        self._settling.look(over=True)
         for life in self.lives:
             life.leaving = True
             if life.version:
@@ -669,11 +622,17 @@ class Crew:
             os.close(self.table.fd)
             self._done.callback(None)
 
+    @property
+    def places(self) -> list[int]:
+        """The slots, also those that were some before: somebody may drain there."""
+        return sorted({*range(self.count), *(life.slot for life in self.lives)})
+
     def lives_of(self, slot: int) -> list[Life | None]:
         """Who is in a slot, and who leaves it; None where nobody is."""
         found = [life for life in self.lives if life.slot == slot]
         staying: list[Life | None] = [life for life in found if not life.leaving]
-        return [*(staying or [None]), *(life for life in found if life.leaving)]
+        nobody: list[Life | None] = [None] if slot < self.count else []
+        return [*(staying or nobody), *(life for life in found if life.leaving)]
 
     def covers(self, slot: int) -> int | None:
         """The slot of the worker that accepts for one without its own; None where there is none."""
@@ -697,25 +656,7 @@ class Crew:
 
     def settle(self) -> "Deferred[None]":
         """Fires when all go by what holds now, or have had time enough."""
-        if self.settled:
-            return succeed(None)
-        done: Deferred[None] = Deferred()
-        self._unsettled[done] = self._reactor.callLater(_SETTLE_S, self._give_up, done)
-        return done
-
-    def _give_up(self, done: "Deferred[None]") -> None:
-        _log.warn("some workers do not go by what holds now after {s:g} s", s=_SETTLE_S)
-        del self._unsettled[done]
-        done.callback(None)
-
-    def _look_settled(self) -> None:
-        # At a stop nobody is to wait for what does not come any more.
-        if self._unsettled and (self.settled or self._done is not None):
-            waiting = dict(self._unsettled)
-            self._unsettled.clear()
-            for done, timer in waiting.items():
-                timer.cancel()
-                done.callback(None)
+        return self._settling.wait()
 
     @property
     def ready(self) -> bool:

@@ -583,21 +583,8 @@ def _socket_of(fd: int) -> socket.socket:
     return sock
 
 
-def rehearse(data: bytes) -> None:
-    """Take a plan, without sockets, and let go of it: raises what is wrong."""
-    from twisted.internet import reactor
-
-    make_monotonic(reactor)
-    runtime = runtime_of(reactor, 0, lambda: None, whole_process=True)
-    events: list[Event] = []
-    DataPlane(runtime, Decoder().decode(data), {}, hear=events.append).close()
-
-
 def main(words: list[str]) -> None:
     """The process of a worker, from its start to its end."""
-    if words == ["rehearse"]:
-        rehearse(sys.stdin.buffer.read())
-        return
     start = Start(**json.loads(words[0]))
     # What an own policy is imported from, wherever the parent found it.
     sys.path[:] = start.path
