@@ -95,9 +95,7 @@ class Daemon:
             there = [one for one in self.workers() if one["state"] != "drains"]
         except (OSError, http.client.HTTPException, ValueError, KeyError):
             return False
-        return bool(there) and all(
-            one["state"] == "serves" and generation in (None, one["program"]) for one in there
-        )
+        return bool(there) and all(one["state"] == "serves" and generation in (None, one["program"]) for one in there)
 
     def workers(self) -> list[dict[str, Any]]:
         """All workers, as `lbctl workers` has them."""

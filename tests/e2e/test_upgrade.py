@@ -52,7 +52,10 @@ def test_an_upgrade_under_load_is_not_noticed(daemon):
     load = mixed(lb.port).begin()
     before, old = descriptors_of(lb.lb.pid), lb.pids()
     done = lb.lbctl("upgrade")
-    assert (done.returncode, done.stderr) == (0, "the new program can start, and takes the place of the one that runs\n")
+    assert (done.returncode, done.stderr) == (
+        0,
+        "the new program can start, and takes the place of the one that runs\n",
+    )
     assert done.stdout.startswith("upgraded: 2 workers of the new program serve")
     load.more()
     pid = lb.lb.pid
@@ -120,7 +123,9 @@ def test_downloads_and_uploads_come_whole(daemon):
     for one in down:
         one.sendall(b"GET /?size=20000000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     for one in up:
-        one.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\nConnection: close\r\n\r\n" + bytes(1_000_000))
+        one.sendall(
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\nConnection: close\r\n\r\n" + bytes(1_000_000)
+        )
     got = [exactly(one, 100_000) for one in down]
     for _ in range(2):
         lb.upgrade()
@@ -192,7 +197,7 @@ def test_what_operators_have_changed_is_kept(daemon):
     names = lb.addresses
     lb.ask(f"/v1/backends/default/{names[0]}", "PATCH", {"admin": "drain", "reason": "deploy"})
     lb.ask(f"/v1/backends/default/{names[1]}", "PATCH", {"weight": 0})
-    lb.ask(f"/v1/backends/default/{names[2]}", "PATCH", {"admin": "maintenance"})
+    lb.ask(f"/v1/backends/default/{names[2]}", "PATCH", {"admin": "maint"})
     spare, port = lb.world.backend(name="spare")
     assert spare.process.poll() is None
     lb.ask("/v1/backends/default", "POST", {"address": f"127.0.0.1:{port}"})
@@ -219,7 +224,12 @@ def test_what_is_known_of_backends_is_kept(daemon):
         sick.request("GET", "/sick?seconds=600")
         sick.getresponse().read()
         sick.close()
-        until(lambda: lb.get()[0] == 200 and [one["usable"] for one in lb.ask("/v1/backends")["backends"]] == [False, True, False])
+        until(
+            lambda: (
+                lb.get()[0] == 200
+                and [one["usable"] for one in lb.ask("/v1/backends")["backends"]] == [False, True, False]
+            )
+        )
         requests = bad.requests
         for _ in range(2):
             lb.upgrade()
