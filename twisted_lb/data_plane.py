@@ -265,7 +265,13 @@ class DataPlane:
             cluster.point_checks()
 
     def _frontend(self, name: str, listener: ListenerPlan, table: RouteTable, told: Observers) -> Frontend:
-        gate = Gate(self._most(listener), listener.connections_per_client)
+        gate = Gate(
+            self._most(listener),
+            listener.connections_per_client,
+            name,
+            self.runtime.share,
+            together=listener.connections is not None,
+        )
         return Frontend(name, self.runtime, listener.rules, table, gate, told, self.notes)
 
     def _most(self, listener: ListenerPlan) -> int:
@@ -531,7 +537,19 @@ class DataPlane:
         frontend.sessions = self.routing.sessions.get(frontend.name)
         frontend.go_by(table)
         frontend.observers = told
-        frontend.gate.configure(self._most(listener), listener.connections_per_client)
+        self._bound(frontend, listener)
+
+    def _bound(self, frontend: Frontend, listener: ListenerPlan) -> None:
+        together = listener.connections is not None
+        frontend.gate.configure(self._most(listener), listener.connections_per_client, together=together)
+
+    def look_elsewhere(self) -> None:
+        """Other processes may have room now for clients and bodies, or need some."""
+        self.runtime.memory.look_elsewhere()
+        for frontend in self.frontends.values():
+            frontend.gate.look_elsewhere()
+            if frontend.gate.awaited_elsewhere:
+                frontend.make_room()
 
     def _serve_on(self, sockets: Mapping[str, Sequence[socket.socket]], frontends: dict[str, Frontend]) -> None:
         """Serve clients at these sockets and no others: O(sockets)."""
@@ -586,7 +604,7 @@ class DataPlane:
         before, self._specs[pool] = self._specs[pool], specs
         if len(specs) != len(before):
             for name, listener in self.plan.listeners.items():
-                self.frontends[name].gate.configure(self._most(listener), listener.connections_per_client)
+                self._bound(self.frontends[name], listener)
 
     # What is changed at run time.
 

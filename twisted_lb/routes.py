@@ -138,7 +138,10 @@ class Routes:
             del self.running[name]
         for name, most in wanted.items():
             if most:
-                self.running.setdefault(name, Running(most)).most = most
+                running = self.running.get(name)
+                if running is None:
+                    running = self.running[name] = self._runtime.share.running(f"requests of {name}", most)
+                running.most = most
 
     def _table(self, name: str, listener: ListenerPlan, plan: Plan) -> RouteTable:
         names: list[str] = []

@@ -1,9 +1,13 @@
 """Who is in, who waits, and who has its share already."""
 
+from array import array
+
 import pytest
 
 from twisted_lb.core.gate import Gate, client_key, spare_first
 from twisted_lb.core.never import NEVER
+from twisted_lb.core.share import Share
+from twisted_lb.core.tallies import Tallies
 
 
 @pytest.mark.parametrize(
@@ -134,3 +138,95 @@ def test_who_waits_for_room_is_told_when_there_may_be_more():
 )
 def test_room_is_made_by_the_client_with_most_connections_and_its_longest_idle_one(connections, order):
     assert spare_first(connections, 5.0) == order
+
+
+def shared(
+    most: int, per_client: int = 0, *, together: bool = True, on_their_way: list[int] | None = None
+) -> list[Gate]:
+    """The gates of one listener in two processes."""
+    rows = [memoryview(array("q", [0] * 256)) for _ in range(4)]
+    moving = [0] if on_their_way is None else on_their_way
+    return [
+        Gate(
+            most,
+            per_client,
+            "web",
+            Share(
+                number,
+                2,
+                secret=bytes(32),
+                clients=Tallies(rows[:2], number),
+                sums=Tallies(rows[2:], number),
+                on_their_way=lambda: moving[0],
+            ),
+            together=together,
+        )
+        for number in range(2)
+    ]
+
+
+def test_a_client_gets_no_more_than_its_share_from_all_processes():
+    one, other = shared(100, per_client=2)
+    assert [one.enter("a"), other.enter("a"), one.enter("a"), other.enter("a")] == [True, True, False, False]
+    assert other.enter("b")
+    one.leave("a")
+    assert other.enter("a")
+    assert (one.turned_away, other.turned_away, one.open, other.open) == (1, 1, 0, 3)
+
+
+def test_a_request_of_a_proxys_client_counts_where_it_is_connected_itself():
+    one, other = shared(100, per_client=1)
+    assert one.enter("a")
+    assert not other.claim("a")
+    one.leave("a")
+    assert other.claim("a")
+    assert not one.enter("a")
+
+
+def test_who_is_on_their_way_counts_in_all_processes():
+    one, other = shared(100, per_client=1)
+    assert one.arriving.claim("a")
+    assert not other.arriving.claim("a")
+    assert other.enter("a")
+
+
+def test_a_listener_is_full_by_the_connections_of_all_processes():
+    one, other = shared(2)
+    one.enter("")
+    other.arrive()
+    assert (one.full, other.full, one.held) == (True, True, 2)
+    other.depart()
+    assert not one.full
+
+
+def test_a_bound_of_descriptors_is_one_process_s_own():
+    one, other = shared(2, together=False)
+    for _ in range(2):
+        one.enter("")
+    assert (one.full, other.full) == (True, False)
+    other.configure(2, 0, together=True)
+    assert other.full
+
+
+def test_who_is_handed_on_counts_before_anybody_has_taken_it_in():
+    moving = [0]
+    one, other = shared(2, on_their_way=moving)
+    one.enter("")
+    assert not other.full
+    moving[0] = 1
+    assert other.full
+
+
+def test_who_waits_goes_on_when_another_process_has_made_room():
+    one, other = shared(1)
+    one.enter("")
+    went = []
+    other.wait(lambda: went.append(True))
+    other.look_elsewhere()
+    assert (went, one.awaited_elsewhere, other.awaited_elsewhere) == ([], True, False)
+    one.leave("")
+    assert not one.awaited_elsewhere
+    other.look_elsewhere()
+    assert went == [True]
+    one.enter("")
+    assert not one.awaited_elsewhere

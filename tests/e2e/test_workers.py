@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ports import free_port
+from many import Counting, Many, alive
 from processes import KILL, TERM, stage, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -25,90 +25,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs L
 def world(tmp_path):
     with stage(tmp_path) as one:
         yield one
-
-
-class Many:
-    """A balancer with workers, its backends and its admin door."""
-
-    def __init__(
-        self, world, *, workers: int = 2, backends: int = 2, head: str = "", more: str = "", others: Sequence[int] = ()
-    ) -> None:
-        self.world = world
-        self.backends = [world.backend(name=f"b{number}") for number in range(backends)]
-        self.others = others
-        self.port = free_port()
-        self.door = world.folder / "admin.sock"
-        self.file = world.folder / "lb.toml"
-        self.head = head
-        self.write(range(backends), more)
-        self.lb = world.twistd("lb", "lb", "--config", str(self.file), "--workers", str(workers))
-        self.lb.wait_for("worker [0-9]+ serves", workers)
-
-    def write(self, numbers, more: str = "") -> None:
-        """Replace the file: these backends."""
-        ports = [*(self.backends[number][1] for number in numbers), *self.others]
-        addresses = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
-        text = (
-            f'{self.head}\nlisten = {{ interface = "127.0.0.1", port = {self.port} }}\n'
-            f"backends = [{addresses}]\n"
-            f'[admin]\nsocket = "{self.door}"\n[health_check]\ninterval_s = 0.2\n{more}'
-        )
-        new = self.file.with_suffix(".new")
-        new.write_text(text)
-        new.replace(self.file)
-
-    def ask(self, path: str = "/", method: str = "GET", body: object = None) -> dict:
-        """An answer of the admin API."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
-            sock.connect(str(self.door))
-            connection = http.client.HTTPConnection("x")
-            connection.sock = sock
-            headers = {} if body is None else {"content-type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            return json.loads(connection.getresponse().read())
-
-    def metrics(self, name: str) -> float:
-        """The sum of a family of metrics."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
-            sock.connect(str(self.door))
-            connection = http.client.HTTPConnection("x")
-            connection.sock = sock
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:{{.*}})? ([0-9.e+]+)$", text))
-
-    def get(self, path: str = "/whoami.json") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-
-    def pids(self) -> dict[int, int]:
-        """The process of each worker that served last, by slot."""
-        return {int(slot): int(pid) for slot, pid in re.findall(r"worker (\d+) serves, as process (\d+)", self.lb.log)}
-
-    def clients_of(self, pid: int) -> int:
-        """How many connections of clients a process has."""
-        own = set()
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                own.add(os.readlink(fd))
-        found = 0
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "01" and int(words[1].rpartition(":")[2], 16) == self.port:
-                found += f"socket:[{words[9]}]" in own
-        return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_workers_serve_are_seen_as_one_and_end_with_their_parent(world):
@@ -147,7 +63,7 @@ def test_what_is_counted_means_the_same_as_in_one_process(world):
     [listener] = many.ask("/v1/status")["listeners"]
     assert listener["limit"] > 1.5 * (many.metrics("process_max_fds") / 2)
     # Memory for bodies, lags and the like are those of the workers.
-    assert many.metrics("twisted_lb_buffered_bytes_limit") > 0
+    assert many.metrics("twisted_lb_buffered_bytes_limit") == 2**28
     lags = many.metrics("twisted_lb_loop_lag_seconds_count")
     until(lambda: many.metrics("twisted_lb_loop_lag_seconds_count") > lags)
 
@@ -281,47 +197,6 @@ def test_connections_are_level_over_the_workers(world):
             assert sock.recv(12) == b"HTTP/1.1 200"
 
 
-class Counting:
-    """A backend that counts how many requests it has at once, without checks."""
-
-    def __init__(self, took_s: float) -> None:
-        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self._sock.getsockname()[1]
-        self.took_s = took_s
-        self.most = self.now = 0
-        self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=self._serve, args=(self._sock.accept()[0],), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            while True:
-                head = b""
-                while not head.endswith(b"\r\n\r\n"):
-                    data = sock.recv(65536)
-                    if not data:
-                        return
-                    head += data
-                if b"twisted_lb-check" not in head:
-                    self._work()
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-    def _work(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(self.took_s)
-        with self._lock:
-            self.now -= 1
-
-    def close(self) -> None:
-        self._sock.close()
-
-
 def test_max_in_flight_holds_over_all_workers_and_nobody_waits_in_vain(world):
     backend = Counting(0.005)
     with contextlib.closing(backend):
@@ -395,3 +270,98 @@ def test_a_rate_limit_is_one_for_all_workers(world):
     many = Many(world, more="[defaults.listener]\nrate_limits = [{ per_s = 0.01, burst = 5 }]\n")
     statuses = [many.get()[0] for _ in range(20)]
     assert statuses == [200] * 5 + [429] * 15
+
+
+def statuses_of(socks: Sequence[socket.socket]) -> list[int]:
+    """What each of these connections is answered."""
+    found = []
+    for sock in socks:
+        with contextlib.suppress(OSError):
+            sock.sendall(b"GET /whoami.json HTTP/1.1\r\nHost: x\r\n\r\n")
+    for sock in socks:
+        data = b""
+        with contextlib.suppress(OSError):
+            while b"\r\n" not in data and (more := sock.recv(4096)):
+                data += more
+        found.append(int(data[9:12]) if data else 0)
+    return found
+
+
+def connect(many: Many, open_: contextlib.ExitStack, count: int, source: str = "127.0.0.1") -> list[socket.socket]:
+    return [
+        open_.enter_context(socket.create_connection(("127.0.0.1", many.port), timeout=60, source_address=(source, 0)))
+        for _ in range(count)
+    ]
+
+
+def test_a_client_has_so_many_connections_at_all_workers_together(world):
+    many = Many(world, more="[limits]\nconnections_per_client = 5\n")
+    with contextlib.ExitStack() as open_:
+        socks = connect(many, open_, 12)
+        assert sorted(statuses_of(socks)) == [200] * 5 + [429] * 7
+        assert statuses_of(connect(many, open_, 5, "127.0.0.2")) == [200] * 5
+    until(lambda: many.ask("/v1/status")["listeners"][0]["connections"] == 0)
+    # What a worker had that is gone is nobody's any more.
+    with contextlib.ExitStack() as open_:
+        assert statuses_of(connect(many, open_, 5)) == [200] * 5
+        pids = many.pids()
+        os.kill(pids[0], KILL)
+        until(lambda: many.pids()[0] != pids[0])
+        left = many.clients_of(many.pids()[1])
+        assert 0 < left < 5
+        assert sorted(statuses_of(connect(many, open_, 6))) == [200] * (5 - left) + [429] * (1 + left)
+
+
+def test_a_client_has_so_many_requests_at_all_workers_together(world):
+    backend = Counting(0.3)
+    with contextlib.closing(backend), contextlib.ExitStack() as open_:
+        more = "[defaults.listener]\nrequests_per_client = 3\n"
+        many = Many(world, backends=0, others=[backend.port], more=more)
+        socks = connect(many, open_, 12)
+        statuses = statuses_of(socks)
+        # Two workers that look at the same moment may both find room.
+        assert 3 <= statuses.count(200) <= 4
+        assert statuses.count(429) == 12 - statuses.count(200)
+
+
+def test_a_listener_has_so_many_connections_at_all_workers_together(world):
+    many = Many(world, more="[limits]\nconnections = 9\n")
+    [listener] = many.ask("/v1/status")["listeners"]
+    assert listener["limit"] == 9
+    with contextlib.ExitStack() as open_:
+        first = connect(many, open_, 9)
+        assert statuses_of(first) == [200] * 9
+        # Wherever they come to, connections that have been idle for a second make room for them.
+        assert statuses_of(connect(many, open_, 9)) == [200] * 9
+        assert sum(map(many.clients_of, many.pids().values())) <= 10
+    until(lambda: many.ask("/v1/status")["listeners"][0]["connections"] == 0)
+
+
+def test_bodies_are_held_within_one_bound_by_all_workers_together(world):
+    many = Many(
+        world,
+        head="buffer_request_bytes = 100_000",
+        more="[limits]\nmemory_bytes = 250_000\n[queue]\ntimeout_s = 30\n",
+    )
+    held, bound = "twisted_lb_buffered_bytes", many.metrics("twisted_lb_buffered_bytes_limit")
+    with contextlib.ExitStack() as open_:
+        socks = connect(many, open_, 6)
+        for sock in socks:
+            sock.sendall(b"POST /whoami.json HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + bytes(50_000))
+        until(lambda: many.metrics("twisted_lb_buffer_waits_total") == 4)
+        assert many.metrics(held) == 200_000 <= bound
+        for sock in socks:
+            sock.sendall(bytes(50_000))
+        # Whoever has room is answered, and leaves it to somebody at either worker.
+        assert [sock.recv(12) for sock in socks] == [b"HTTP/1.1 200"] * 6
+        until(lambda: many.metrics(held) == 0)
+
+
+def test_retries_that_are_allowed_whatever_the_share_are_so_many_of_all_workers_together(world):
+    more = "[retry]\nbudget_percent = 0\nbudget_per_s = 1\nmore_attempts = 1\nbad_statuses = [500]\n"
+    many = Many(world, more=more + "[ejection]\nconsecutive_failures = 0\n")
+    began_at = time.monotonic()
+    for _ in range(80):
+        assert many.get("/?status=500")[0] == 500
+    # Ten at once, and one more each second: whichever worker it was.
+    assert 10 <= many.metrics("twisted_lb_retries_total") <= 11 + time.monotonic() - began_at

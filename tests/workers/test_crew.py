@@ -3,7 +3,7 @@
 import errno
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +19,7 @@ from twisted_lb.workers.crew import Crew
 from twisted_lb.workers.life import Life
 from twisted_lb.workers.messages import Ask
 from twisted_lb.workers.slots import clones_of
-from twisted_lb.workers.table import BEAT, SERVES
+from twisted_lb.workers.table import BEAT, CAME, SERVES, WENT
 
 
 @pytest.fixture
@@ -148,6 +148,72 @@ def test_a_worker_that_hangs_is_covered_and_in_the_end_killed(crew, reactor):
     assert crew.settled
     go_round(crew, seconds=31, hang=lives[0])
     assert crew.killed == [lives[0].pid]
+
+
+def hand_on(crew: Crew, slot: int, name: str) -> None:
+    """A worker hands a connection on to that slot."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    socket.send_fds(crew._channels[slot][0], [name.encode()], [fd])
+    os.close(fd)
+    crew.table.slots[2][WENT + slot] += 1
+
+
+def handed(crew: Crew, slot: int) -> list[str]:
+    """What is on its way to a slot, and as many as the table has."""
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            name, fds, _, _ = socket.recv_fds(crew._channels[slot][1], 100, 1)
+            found.append(name.decode())
+            for fd in fds:
+                os.close(fd)
+    rows = crew.table.slots
+    assert sum(row[WENT + slot] for row in rows) - rows[slot][CAME] == len(found)
+    rows[slot][CAME] += len(found)
+    return found
+
+
+def test_what_was_handed_on_to_a_worker_that_has_died_goes_to_another_one(crew, reactor):
+    lives = started(crew, reactor)
+    for name in ("a", "b"):
+        hand_on(crew, 0, name)
+    end(lives[0])
+    assert handed(crew, 0) == []
+    # By somebody who had looked before that, and has done it now.
+    hand_on(crew, 0, "c")
+    reactor.advance(1)
+    assert handed(crew, 1) == ["a", "b", "c"]
+    assert handed(crew, 0) == []
+
+
+def test_what_was_handed_on_to_a_worker_that_hangs_goes_to_another_one(crew, reactor):
+    lives = started(crew, reactor)
+    go_round(crew, seconds=2)
+    hand_on(crew, 0, "a")
+    go_round(crew, seconds=2, hang=lives[0])
+    assert handed(crew, 1) == []
+    go_round(crew, seconds=3, hang=lives[0])
+    assert handed(crew, 1) == ["a"]
+
+
+def test_what_was_handed_on_waits_for_the_next_worker_where_there_is_no_other(crew, reactor):
+    lives = started(crew, reactor)
+    for life in lives[1:]:
+        end(life)
+    hand_on(crew, 0, "a")
+    end(lives[0])
+    reactor.advance(0.01)
+    assert [handed(crew, slot) for slot in (1, 2, 0)] == [[], [], ["a"]]
+
+
+def test_what_another_worker_has_no_room_for_stays_where_it_is(crew, reactor):
+    lives = started(crew, reactor)
+    hand_on(crew, 0, "a")
+    with suppress(BlockingIOError):
+        while True:
+            hand_on(crew, 1, "full")
+    end(lives[0])
+    assert handed(crew, 0) == ["a"]
 
 
 def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatch):

@@ -40,6 +40,25 @@ def test_who_has_ended_has_nothing_in_flight():
     os.close(fd)
 
 
+def test_who_has_ended_has_no_clients_and_takes_no_memory_for_them():
+    fd = make_table(1, 3)
+    table = Table(fd, 1, 3)
+    assert [table.take() for _ in range(3)] == [0, 1, 2]
+    one, other = table.clients(0), table.clients(1)
+    for tag in range(1, 1000):
+        one.add(tag, 1)
+        other.add(tag, 2)
+    table.sums(0).add(5, 7)
+    secret, held = bytes(table.secret), os.fstat(fd).st_blocks
+    table.leave(0)
+    assert (other.elsewhere(7), table.clients(2).elsewhere(7), table.sums(1).elsewhere(5)) == (0, 2, 0)
+    assert os.fstat(fd).st_blocks < held
+    assert bytes(table.secret) == secret
+    assert table.clients(0).take(7, 1, 3)
+    assert other.elsewhere(7) == 1
+    os.close(fd)
+
+
 def test_what_nobody_writes_to_takes_no_memory():
     fd = make_table(4, 12)
     assert os.fstat(fd).st_blocks * 512 < 65_536

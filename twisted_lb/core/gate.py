@@ -5,7 +5,7 @@ from heapq import heapify, heappop, heapreplace
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from twisted_lb.core.running import Running
+from twisted_lb.core.share import ALONE, Share
 
 # Bits of an IPv6 address that name a site (RFC 6177); the rest is the site's own to vary, one address a connection.
 _SITE_BITS: Final = 64
@@ -68,16 +68,25 @@ class Gate:
     The table of clients holds those that are connected, so it is bounded by `most`. Both bounds may change: whoever is
     there stays. `entered` are all that came in since it is there. `arriving` are those of each client that have not come in
     yet, as many as it may have connections: else one that never comes in could hold all places.
+
+    `share`: who is connected to other processes counts too, at the gate of the same `name`, for `per_client`, and for `most` where that
+    is `together` theirs: without that it is of this process, of its descriptors. `open` are those of this process.
     """
 
-    def __init__(self, most: int, per_client: int = 0) -> None:
+    def __init__(
+        self, most: int, per_client: int = 0, name: str = "", share: Share = ALONE, *, together: bool = False
+    ) -> None:
         self.most: int = most
         self.per_client: int = per_client
         self.open: int = 0
         self.entered: int = 0
-        self.arriving: Final = Running(per_client or _NO_LIMIT)
-        self._clients: Final = Running(per_client or _NO_LIMIT)
+        self.arriving: Final = share.running(f"arriving at {name}", per_client or _NO_LIMIT)
+        self._clients: Final = share.running(f"clients of {name}", per_client or _NO_LIMIT)
         self._waiting: list[Callable[[], None]] = []
+        self._all_open: Final = share.amount(f"connections of {name}")
+        self._all_waiting: Final = share.amount(f"waiting at {name}")
+        self._on_their_way: Final = share.on_their_way
+        self._together: bool = together and self._all_open is not None
 
     @property
     def turned_away(self) -> int:
@@ -87,7 +96,25 @@ class Gate:
     @property
     def full(self) -> bool:
         """Whether listeners should accept no more connections for now."""
-        return self.open >= self.most
+        return self.held >= self.most
+
+    @property
+    def held(self) -> int:
+        """How many connections there are of those that `most` bounds."""
+        all_open = self._all_open
+        if all_open is None or not self._together:
+            return self.open
+        return self.open + all_open.elsewhere + self._on_their_way()
+
+    @property
+    def awaited_elsewhere(self) -> bool:
+        """Whether another process waits for room, and there is none: whoever has a connection to spare should."""
+        return self._all_waiting is not None and self._together and self._all_waiting.elsewhere > 0 and self.full
+
+    def _opened(self, more: int) -> None:
+        self.open += more
+        if self._all_open is not None:
+            self._all_open.add(more)
 
     def enter(self, client: str) -> bool:
         """Count a new connection of a client; False, and only `turned_away` counted, when it has `per_client` already.
@@ -97,17 +124,17 @@ class Gate:
         """
         if not self.claim(client):
             return False
-        self.open += 1
+        self._opened(1)
         self.entered += 1
         return True
 
     def arrive(self) -> None:
         """Count a connection whose client is not known yet; `depart` ends it, and `enter` follows where it is."""
-        self.open += 1
+        self._opened(1)
 
     def depart(self) -> None:
         """Count the end of an arrival, once for each."""
-        self.open -= 1
+        self._opened(-1)
         if self._waiting:
             self._go_on()
 
@@ -124,15 +151,16 @@ class Gate:
     def leave(self, client: str) -> None:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
         self.release(client)
-        self.open -= 1
+        self._opened(-1)
         if self._waiting:
             self._go_on()
 
-    def configure(self, most: int, per_client: int) -> None:
+    def configure(self, most: int, per_client: int, *, together: bool = False) -> None:
         """Have other bounds. Over a lower one nobody new comes until enough have left; clients that came while there was no
         bound for each are not counted.
         """
         self.most, self.per_client = most, per_client
+        self._together = together and self._all_open is not None
         self._clients.most = self.arriving.most = per_client or _NO_LIMIT
         self._go_on()
 
@@ -140,12 +168,21 @@ class Gate:
         if not self.full:
             waiting = self._waiting
             self._waiting = []
+            if self._all_waiting is not None:
+                self._all_waiting.add(-len(waiting))
             for go_on in waiting:
                 go_on()
 
     def wait(self, go_on: Callable[[], None]) -> None:
         """Call `go_on`, once, when there is room for a connection again."""
         self._waiting.append(go_on)
+        if self._all_waiting is not None:
+            self._all_waiting.add(1)
+
+    def look_elsewhere(self) -> None:
+        """Other processes may have room made: listeners that wait for it go on."""
+        if self._waiting:
+            self._go_on()
 
     def __repr__(self) -> str:
-        return f"<Gate {self.open} of {self.most} open, {len(self._clients)} clients>"
+        return f"<Gate {self.held} of {self.most} open, {len(self._clients)} clients>"

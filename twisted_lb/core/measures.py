@@ -200,7 +200,7 @@ class PoolMeasures:
     """What a pool has, and has done since it is there. `durations` of its exchanges by `KINDS`, from head to last byte; `queue` how
     long those waited that had to; `connect` how long new connections took; `first_byte` and `first_body` from when a request
     was sent; `stream_gap` between the pieces of streamed answers. `retries` by `outcome.Outcome`, `denied` by `totals.Denied`, `hedges` by
-    `hedging.Hedged`; `hedge_delay_s` after which requests are hedged, None where they are not, or it is not known.
+    `hedging.Hedged`; `hedge_delay_s` after which requests are hedged, None where they are not, or it is not known (the longest, of several processes).
     `panic`: others than usable backends are used too; `levels`, where there are several: (name, share in percent, usable).
     `outcomes` of all attempts and `backend_durations` are sums that no removed backend takes away. `minded`: what is known of a
     policy of one's own, and of a shadow; `mirror`: of its requests that are sent to another pool too, None where none ever was to be; `prefixes` what is counted of how bodies begin, by role, as there. `affinity`: claims in which it had a say, by `held.Held`, `bindings` those of its table now, and
@@ -255,6 +255,7 @@ class PoolMeasures:
             retries=_sums(self.retries, other.retries),
             denied=_sums(self.denied, other.denied),
             hedges=_sums(self.hedges, other.hedges),
+            hedge_delay_s=_longer(self.hedge_delay_s, other.hedge_delay_s),
             bytes_up=self.bytes_up + other.bytes_up,
             bytes_down=self.bytes_down + other.bytes_down,
             outcomes=_sums(self.outcomes, other.outcomes),
@@ -363,6 +364,11 @@ def listener_measures(
         tuple(http2.resets.items()),
         tuple(http2.ended.items()),
     )
+
+
+def _longer(a: float | None, b: float | None) -> float | None:
+    """The longer of two delays, of which none may be known: processes measure each for itself."""
+    return b if a is None else a if b is None else max(a, b)
 
 
 def _four(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> tuple[int, int, int, int]:

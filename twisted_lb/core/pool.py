@@ -47,6 +47,7 @@ from twisted_lb.core.prefix import Peek
 from twisted_lb.core.prompt_cache import PrefixMeasures
 from twisted_lb.core.queue import Queue, Ticket
 from twisted_lb.core.reported import Reported
+from twisted_lb.core.reserve import Reserve
 from twisted_lb.core.retry import RetryBudget
 from twisted_lb.core.scene import Kept, Scene, Scenes
 from twisted_lb.core.selection import Foreseen, Selection
@@ -81,7 +82,7 @@ class Pool:
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
     pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
     long who was ejected rests, `jitter` for how long requests wait before they are tried again, so that these move no pick; `rng` unless
-    given. All times are monotonic seconds.
+    given; `reserve` is that of the retry budget, its own unless given. All times are monotonic seconds.
     """
 
     def __init__(
@@ -95,13 +96,14 @@ class Pool:
         stopwatch: Stopwatch | None = None,
         chance: Random | None = None,
         jitter: Random | None = None,
+        reserve: Reserve | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
         self.settings: PoolSettings = settings
         self.counts: Final = Counts() if counts is None else counts
         self.totals: Final = PoolTotals()
-        self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s)
+        self.budget: Final = RetryBudget(settings.budget_percent, settings.budget_per_s, reserve)
         self.keyed: bool = policy.keyed  # whether it wants the keys of requests
         self.asks: bool = policy.keyed or settings.tells_apart  # whether it wants to know anything of them
         self.peek: Peek | None = peek_of(policy)  # how it wants their bodies looked at

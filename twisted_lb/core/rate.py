@@ -132,6 +132,13 @@ class Rates:
         now_ns = self._at(now)
         return self._wait_s(self._place(slot_hash, now_ns), slot_hash, rate, cost, now_ns)
 
+    def left(self, slot_hash: int, rate: Rate, now: float) -> int:
+        """How many requests that cost 1 would be admitted now, one after the other."""
+        now_ns = self._at(now)
+        at = self._place(slot_hash, now_ns)
+        tat = now_ns if at < 0 else max(self._cells[at + 1], now_ns)
+        return max((now_ns + rate.burst_ns - tat) // rate.period_ns, 0)
+
     def charge(self, slot_hash: int, rate: Rate, cost: int, now: float) -> None:
         """Charge a request for which `look` has just said 0."""
         now_ns = self._at(now)

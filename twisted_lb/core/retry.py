@@ -5,6 +5,7 @@ from typing import Final
 
 from twisted_lb.core.backoff import AT_ONCE, Backoff
 from twisted_lb.core.outcome import CONSEQUENCE, Outcome, Retry
+from twisted_lb.core.reserve import Reserve
 
 # The idempotent methods (RFC 9110 9.2.2).
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -19,16 +20,16 @@ class RetryBudget:
 
     Requests deposit 1000 each and a retry costs 1000 * 100 / percent, kept by the second; the reserve of `per_s` is a
     token bucket that holds 10 s worth of it. Finagle's numbers: 10 000 failing requests at once get 2 100 retries.
+
+    `reserve`: one that is shared with other processes; else it is the budget's own.
     """
 
-    def __init__(self, percent: int, per_s: int) -> None:
+    def __init__(self, percent: int, per_s: int, reserve: Reserve | None = None) -> None:
         self.percent: int = 0
         self.per_s: int = 0
         self._cost: int = 0
-        self._max_reserve: int = 0
+        self._reserve: Final = Reserve() if reserve is None else reserve
         self.configure(percent, per_s)
-        self._reserve: int = self._max_reserve
-        self._refilled_at: float = 0.0
         self._slots: Final = [0] * _TTL_S
         self._sum: int = 0
         self._second: int = 0
@@ -41,7 +42,7 @@ class RetryBudget:
         self.percent = percent
         self.per_s = per_s
         self._cost = _DEPOSIT * 100 // percent if percent > 0 else 0
-        self._max_reserve = per_s * _TTL_S * _DEPOSIT
+        self._reserve.configure(per_s)
 
     def deposit(self, now: float) -> None:
         """Pay in for one request."""
@@ -55,15 +56,12 @@ class RetryBudget:
         if self._cost and self._sum >= self._cost:
             self._spend(self._cost)
             return True
-        if self._reserve >= _DEPOSIT:
-            self._reserve -= _DEPOSIT
-            return True
-        return False
+        return self._reserve.withdraw(now)
 
     @property
     def left(self) -> int:
         """How many retries could be paid for now, as of the last one that was asked for."""
-        return (self._sum // self._cost if self._cost else 0) + self._reserve // _DEPOSIT
+        return (self._sum // self._cost if self._cost else 0) + self._reserve.left
 
     def _spend(self, amount: int) -> None:
         """Take an amount from the oldest deposits, which would expire first."""
@@ -89,19 +87,6 @@ class RetryBudget:
                 self._sum -= self._slots[slot]
                 self._slots[slot] = 0
             self._second = second
-        self._refill(now)
-
-    def _refill(self, now: float) -> None:
-        if self._reserve >= self._max_reserve:
-            self._reserve = self._max_reserve
-            self._refilled_at = now
-            return
-        rate = self.per_s * _DEPOSIT
-        refill = int((now - self._refilled_at) * rate)
-        if refill > 0:
-            self._reserve = min(self._reserve + refill, self._max_reserve)
-            # Only as far as was paid for: asked often, the fractions add up to the whole rate.
-            self._refilled_at += refill / rate
 
 
 @dataclass(frozen=True)

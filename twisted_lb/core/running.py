@@ -33,8 +33,13 @@ class Running:
         self._running[key] = running + 1
         return True
 
+    def hold(self, key: str) -> None:
+        """Count one more that runs, however many there are: there was room a moment ago, and another process may have been faster."""
+        if key:
+            self._running[key] = self._running.get(key, 0) + 1
+
     def release(self, key: str) -> None:
-        """Count the end of what `claim` granted to this key."""
+        """Count the end of what `claim` or `hold` counted for this key."""
         if not key:
             return
         running = self._running[key] - 1

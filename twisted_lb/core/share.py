@@ -4,12 +4,22 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted_lb.core.counts import Counts
-from twisted_lb.core.rate import CELLS, Rates
+from twisted_lb.core.rate import CELLS, Hashes, Rates
+from twisted_lb.core.reserve import Reserve, SharedReserve
+from twisted_lb.core.running import Running
+from twisted_lb.core.shared_running import SharedRunning
+from twisted_lb.core.tallies import Amount, SharedAmount, Tallies
+
+
+def _none() -> int:
+    return 0
 
 
 class Share:
     """Which one this is of so many processes (`number`, from 0), and what they share. `counts` makes what a pool counts its requests in
-    flight in; `rates` is the memory of rate limits, and `secret` that of their keys: left out, they are a process's own.
+    flight in; `rates` is the memory of rate limits, and `secret` that of their keys: left out, they are a process's own. So are `clients`,
+    tallies by the key of a client, `sums`, of one thing each, and `reserves` of retries. `on_their_way` says how many connections were handed on to another
+    one that has not taken them in yet.
     """
 
     def __init__(
@@ -19,16 +29,38 @@ class Share:
         counts: Callable[[], Counts] = Counts,
         rates: memoryview | None = None,
         secret: bytes = b"",
+        clients: Tallies | None = None,
+        sums: Tallies | None = None,
+        reserves: Rates | None = None,
+        on_their_way: Callable[[], int] = _none,
     ) -> None:
         self.number: Final = number
         self.of: Final = of
         self.counts: Final = counts
         self.secret: Final = secret
+        self.on_their_way: Final = on_their_way
         self._rates: Final = rates
+        self._clients: Final = clients
+        self._sums: Final = sums
+        self._reserves: Final = reserves
 
     def new_rates(self) -> Rates:
         """The table of rate limits."""
         return Rates(CELLS, self._rates)
+
+    def running(self, what: str, most: int) -> Running:
+        """What runs at once by the key of a client, of what has this name in all of them: `most` for each."""
+        if self._clients is None:
+            return Running(most)
+        return SharedRunning(most, self._clients, Hashes(what, self.secret))
+
+    def reserve(self, pool: str) -> Reserve:
+        """The reserve of the retry budget of a pool."""
+        return Reserve() if self._reserves is None else SharedReserve(self._reserves, pool, self.secret)
+
+    def amount(self, what: str) -> Amount | None:
+        """How much there is of what has this name in all of them; None where there is one process alone."""
+        return None if self._sums is None else SharedAmount(self._sums, Hashes(what, self.secret).of(b""))
 
 
 # One process, which shares with nobody.

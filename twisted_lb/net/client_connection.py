@@ -185,7 +185,7 @@ class ClientConnection:
     def count(self, running: Sequence[Running], key: str) -> None:
         """Count the request that begins, for the client with this key; there is room for it."""
         for one in running:
-            one.claim(key)
+            one.hold(key)
         self._running = running
         self._running_for = key
         self.counted = True

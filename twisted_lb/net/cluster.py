@@ -135,6 +135,7 @@ class Cluster(Keeper):
             stopwatch=runtime.stopwatch,
             chance=runtime.stream(f"ejection {name}"),
             jitter=runtime.stream(f"backoff {name}"),
+            reserve=runtime.share.reserve(name),
         )
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool, secret=runtime.share.secret)
         self.checks: Checking | None = None

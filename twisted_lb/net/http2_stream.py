@@ -196,7 +196,7 @@ class Http2Stream(ClientSide, TunnelStream):
     def count(self, running: Sequence[Running], key: str) -> None:
         """Count the request for the client with this key; there is room for it."""
         for one in running:
-            one.claim(key)
+            one.hold(key)
         self._running = running
         self._running_for = key
 

@@ -161,7 +161,7 @@ class Listener(Pollable):
 
     def _take_in(self, fd: int, peer: Any) -> bool:
         self.accepted += 1
-        if self._said_full and self._gate is not None and self._gate.open < self._gate.most * _ROOM_AGAIN:
+        if self._said_full and self._gate is not None and self._gate.held < self._gate.most * _ROOM_AGAIN:
             self._said_full = False
         os.set_blocking(fd, False)
         arrivals = self._arrivals

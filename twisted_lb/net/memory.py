@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
+from twisted_lb.core.tallies import Amount
 from twisted_lb.net.clock import Soon
 from twisted_lb.net.deadlines import Deadline
 
@@ -19,32 +20,54 @@ class Memory:
     What is wanted is taken before it is filled, so that whoever has begun to hold a body can go on. Who gets none may wait in a
     line, first come, first served: nobody who comes later is before him. A single body is always held, however small `most` is.
     Counted for metrics: `waits`, who had to wait, and `denied`, who went on without.
+
+    `shared`: what several processes hold, which is bounded together; `taken` is what this one holds. Lines are each one's own, and
+    what others give back is seen by `look_elsewhere`.
     """
 
-    __slots__ = ("_serving", "_soon", "_waiting", "denied", "most", "taken", "waits")
+    __slots__ = ("_serving", "_shared", "_soon", "_waiting", "denied", "most", "taken", "waits")
 
-    def __init__(self, soon: Soon, most: int = 1 << 62) -> None:
+    def __init__(self, soon: Soon, most: int = 1 << 62, shared: Amount | None = None) -> None:
         self.most: int = most
         self.taken: int = 0
         self.waits: int = 0
         self.denied: int = 0
+        self._shared: Final = shared
         self._soon: Final = soon
         self._waiting: Final[dict[Holding, None]] = {}  # an ordered set
         self._serving: bool = False
 
     def take(self, wanted: int) -> bool:
         """Take so many bytes, at once or not at all; False where there is no room, or others wait."""
-        if self._waiting or not self._has_room(wanted):
-            return False
+        return not self._waiting and self._claim(wanted)
+
+    def _claim(self, wanted: int) -> bool:
+        """Take so many bytes, if there is room, whoever waits."""
+        shared = self._shared
+        if shared is None:
+            if self.taken and self.taken + wanted > self.most:
+                return False
+        elif not shared.take(wanted, self.most):
+            if self.taken or shared.elsewhere:
+                return False
+            shared.add(wanted)
         self.taken += wanted
         return True
 
-    def _has_room(self, wanted: int) -> bool:
-        return not self.taken or self.taken + wanted <= self.most
+    def hold(self, more: int) -> None:
+        """So many bytes more are here, whether there is room or not."""
+        self.taken += more
+        if self._shared is not None:
+            self._shared.add(more)
+
+    def look_elsewhere(self) -> None:
+        """Other processes may have given something back."""
+        if self._waiting:
+            self._serve_soon()
 
     def give(self, taken: int) -> None:
         """Give back what was taken: those who wait are served when all others had their turn."""
-        self.taken -= taken
+        self.hold(-taken)
         if self._waiting:
             self._serve_soon()
 
@@ -57,10 +80,9 @@ class Memory:
         self._serving = False
         while self._waiting:
             first = next(iter(self._waiting))
-            if not self._has_room(first.wanted):
+            if not self._claim(first.wanted):
                 return
             del self._waiting[first]
-            self.taken += first.wanted
             first.granted()
 
     def bound(self, most: int) -> None:
@@ -150,7 +172,7 @@ class Holding:
     def fill(self, held: int) -> None:
         """So many bytes of the request are held: what came with the last piece beyond what was wanted counts too."""
         if held > self._request:
-            self._memory.taken += held - self._request
+            self._memory.hold(held - self._request)
             self._request = held
 
     @property

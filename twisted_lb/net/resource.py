@@ -176,7 +176,7 @@ class _RequestClient(ClientSide):
         assert action is not None
         if admission is not None:
             for one in admission.running:
-                one.claim(found.client_key)
+                one.hold(found.client_key)
             self._running, self._running_for = admission.running, found.client_key
         return action.route(found.split_key)
 

@@ -59,7 +59,7 @@ class Runtime:
         self.seed: Final = seed
         self.stopwatch: Final = stopwatch
         self.share: Final = share
-        self.memory: Final = Memory(soon)
+        self.memory: Final = Memory(soon, shared=share.amount("memory of bodies"))
         self.hellos: Final = Hellos(later)
         self.pipes: Final = Pipes()
         self._epoch: float = float("-inf")

@@ -180,7 +180,7 @@ class Operating:
                 ("invariant_violations_total", plane.self_check.violations),
                 ("log_dropped_total", self._owner.log_dropped),
                 ("buffered_bytes", memory.taken),
-                ("buffered_bytes_limit", memory.most if elsewhere is None else 0),
+                ("buffered_bytes_limit", memory.most),
                 ("buffer_waits_total", memory.waits),
                 ("buffer_denied_total", memory.denied),
                 ("spans_sent_total", self._owner.spans_sent),

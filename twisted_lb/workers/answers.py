@@ -41,7 +41,6 @@ class Answers:
                 ("invariant_violations_total", self._plane.self_check.violations),
                 ("log_dropped_total", self._log_file.dropped),
                 ("buffered_bytes", memory.taken),
-                ("buffered_bytes_limit", memory.most),
                 ("buffer_waits_total", memory.waits),
                 ("buffer_denied_total", memory.denied),
                 ("spans_sent_total", self._spans.sent),

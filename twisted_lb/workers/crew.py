@@ -38,6 +38,7 @@ from twisted_lb.workers.columns import Columns
 from twisted_lb.workers.facts import Fact, Generation
 from twisted_lb.workers.handover import Handover, OldSocket, OldWorker
 from twisted_lb.workers.inheritance import Inheritance, Inherited
+from twisted_lb.workers.levelling import pass_on
 from twisted_lb.workers.life import KILL_S, Life, Watched, reason_of
 from twisted_lb.workers.meeting import Control, place_of
 from twisted_lb.workers.messages import (
@@ -59,7 +60,7 @@ from twisted_lb.workers.pulse import HANGS_S, Pulse, look_at
 from twisted_lb.workers.reports import Reports
 from twisted_lb.workers.settling import Settling
 from twisted_lb.workers.slots import Numbers, Slots, all_of, with_those_of
-from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, lives_of, make_table
+from twisted_lb.workers.table import MOST_OLD, OPEN, SERVES, Table, is_understood, lives_of, make_table
 
 # Who has lived for so long, in seconds, has not died at its start: the next one is started at once.
 _LONG_S: Final = 10.0
@@ -96,7 +97,11 @@ class Crew:
         self._nothing: Final = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         lives = lives_of(count)
         # One of another size is of no use: who has begun with it is counted there, and not here.
-        fits = inheritance is not None and inheritance.size == (count, lives)
+        fits = (
+            inheritance is not None
+            and inheritance.size == (count, lives)
+            and is_understood(inheritance.table, count, lives)
+        )
         table = inheritance.table if inheritance is not None and fits else make_table(count, lives)
         self.table: Final = Table(table, count, lives)
         # By slot, the ends of what brings it connections that others have accepted: to write to, and to read from.
@@ -106,7 +111,7 @@ class Crew:
         ]
         self.lives: Final[list[Life]] = []
         self._plane: DataPlane | None = None
-        self._plans: Final = Plans(count)
+        self._plans: Final = Plans()
         self._encoded: Encoded | None = None
         self._version: int = 0
         self.slots: Final = Slots(count)
@@ -455,6 +460,7 @@ class Crew:
         )
         self._start_later(slot, wait_s)
         self._cover()
+        self._pass_on(slot)
 
     def _backoff(self, slot: int, lived_s: float) -> float:
         """How long to wait for the next one, where this one has lived for so long."""
@@ -516,6 +522,12 @@ class Crew:
         if life.linked:
             life.link.callRemote(command, **arguments)
 
+    def _pass_on(self, slot: int) -> None:
+        """What others have handed on to a slot in which nobody takes it in goes to a worker that does; without one it waits for the next."""
+        to = next((life.slot for life in self.lives if life.accepting and life.slot != slot), None)
+        if to is not None:
+            pass_on(self._channels, self.table, slot, to)
+
     # Facts.
 
     def probed(self, pool: str, backend: str, result: ProbeResult) -> None:
@@ -562,6 +574,9 @@ class Crew:
                 self._settling.look()
             if pulse is not Pulse.NOTHING:
                 self._cover()  # others accept for it, or do not any more
+        for slot in range(self.count):
+            if not any(life.accepting for life in self.lives if life.slot == slot):
+                self._pass_on(slot)
         if self.now() >= self._report_at:
             self._report_at = float("inf")
             self.reports.refresh().addBoth(self._reported)

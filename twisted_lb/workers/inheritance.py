@@ -28,7 +28,7 @@ from twisted_lb.workers.meeting import (
     place_of,
     places_of,
 )
-from twisted_lb.workers.table import Table
+from twisted_lb.workers.table import Table, is_understood
 
 # An end of what brings connections to a slot.
 Channel = tuple[socket.socket, socket.socket]
@@ -86,10 +86,12 @@ class Inheritance:
         for ends in self.channels.values():
             for end in ends:
                 end.close()
+        before = self.size[0]
         _log.warn(
-            "{before} workers before and {now} now: what those before have in flight does not count for these",
-            before=self.size[0],
-            now=count,
+            "{why}: what workers before have in flight does not count for these",
+            why="the program counts otherwise than the one before"
+            if before == count
+            else f"{before} workers before, {count} now",
         )
 
     def close(self) -> None:
@@ -179,8 +181,14 @@ def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress]) -> Inhe
     if own is None or hello.program != PROGRAM:
         _log.warn("process {pid} is a worker of another program ({it})", pid=hello.pid, it=hello.program)
         first.connection.close()
+        close_all([] if own is None else own.descriptors())
         return None
     size = hello.slots, hello.rows
+    if not is_understood(own.table, *size):
+        _log.warn("process {pid} is a worker of another program", pid=hello.pid)
+        first.connection.close()
+        close_all(own.descriptors())
+        return None
     pids = Table(own.table, *size).pids()
     living = {row: pid for row, pid in pids.items() if pid != hello.pid and _is_worker(pid)}
     met = [first, *meet(name, ALL, len(living))]

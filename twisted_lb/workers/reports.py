@@ -20,7 +20,7 @@ _log = Logger(namespace="twisted_lb.workers")
 
 _NOBODY: Final = Measures((), ())
 # What there is beside a data plane, and not any more when the process has ended.
-_OF_NOW: Final = ("buffered_bytes", "buffered_bytes_limit")
+_OF_NOW: Final = ("buffered_bytes",)
 
 # Asks all workers a question: fires with their answers, by whose they are.
 Ask = Callable[[str, Mapping[str, Any]], "Deferred[dict[Hashable, bytes]]"]
@@ -200,6 +200,7 @@ def _pool_at_its_end(one: PoolMeasures) -> PoolMeasures:
         in_flight=0,
         queued=0,
         expected_wait_s=0.0,
+        hedge_delay_s=None,
         bindings=0,
         mirror=None if one.mirror is None else replace(one.mirror, running=0),
         backends=tuple(

@@ -7,16 +7,25 @@ write to one page, and as long as there may be backends: pages that nobody write
 import mmap
 import os
 import secrets
+import sys
 from typing import Final
 
-from twisted_lb.core.rate import CELLS
+from twisted_lb.core.rate import CELLS, Rates
+from twisted_lb.core.tallies import Tallies
 
 # Backends of all pools together that counts can be shared for.
 COLUMNS: Final = 1 << 16
 _CELL_BYTES: Final = 8
 _ROW_BYTES: Final = COLUMNS * _CELL_BYTES
 _RATES_BYTES: Final = 16 * CELLS
+# Of retries: pools that have spent any of theirs in the last ten seconds.
+_RESERVES: Final = 1 << 12
+_RESERVES_BYTES: Final = 16 * _RESERVES
 _SECRET_BYTES: Final = 32
+# Of each life, what it has of each client, and of what is counted in sums.
+_CLIENTS_BYTES: Final = 16 << 16
+_SUMS_BYTES: Final = 16 << 12
+_TALLIES_BYTES: Final = _CLIENTS_BYTES + _SUMS_BYTES
 _NOTHING: Final = memoryview(bytes(_ROW_BYTES)).cast("q")
 
 
@@ -24,7 +33,10 @@ _NOTHING: Final = memoryview(bytes(_ROW_BYTES)).cast("q")
 # of each life.
 _IN_USE: Final = 0
 _GIVEN: Final = 1
-_PIDS: Final = 2
+_LAYOUT_IS: Final = 2
+_PIDS: Final = 3
+# What stands where: another number whenever that changes, so that another program takes no table that it misreads.
+LAYOUT: Final = 2
 # Programs before this one that may have workers still, when one follows another one.
 MOST_OLD: Final = 3
 
@@ -41,12 +53,22 @@ def make_table(slots: int, lives: int) -> int:
     fd = os.memfd_create("twisted_lb table", os.MFD_CLOEXEC)
     os.ftruncate(fd, _size(slots, lives))
     table = Table(fd, slots, lives)
+    table.head[_LAYOUT_IS] = LAYOUT
     table.secret[:] = secrets.token_bytes(_SECRET_BYTES)
     return fd
 
 
+def is_understood(fd: int, slots: int, lives: int) -> bool:
+    """Whether this is a table of so many slots and lives, as this program lays them out."""
+    if os.fstat(fd).st_size != _size(slots, lives):
+        return False
+    at = _LAYOUT_IS * _CELL_BYTES
+    return os.pread(fd, _CELL_BYTES, at) == LAYOUT.to_bytes(_CELL_BYTES, sys.byteorder)
+
+
 def _size(slots: int, lives: int) -> int:
-    return (1 + slots + lives) * _ROW_BYTES + _RATES_BYTES + _SECRET_BYTES
+    rows = (1 + slots + lives) * _ROW_BYTES
+    return rows + lives * _TALLIES_BYTES + _RATES_BYTES + _RESERVES_BYTES + _SECRET_BYTES
 
 
 # Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in, how often its worker
@@ -61,6 +83,8 @@ WENT: Final = 4
 class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
     flight at each backend; `rates` and `secret` what rate limits share.
+
+    In this order, from the first byte: the parent's row, rows of slots, rows of lives, tallies of each life (clients, sums), rates, reserves, secret.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
@@ -68,54 +92,75 @@ class Table:
         self._map: Final = mmap.mmap(fd, _size(slots, lives))
         every, end = memoryview(self._map), (1 + slots + lives) * _ROW_BYTES
         cells = every[:end].cast("q")
+        self._tallies_begin: Final = end
+        tallies = [every[end + life * _TALLIES_BYTES :][:_TALLIES_BYTES] for life in range(lives)]
+        self._clients: Final = [one[:_CLIENTS_BYTES].cast("q") for one in tallies]
+        self._sums: Final = [one[_CLIENTS_BYTES:].cast("q") for one in tallies]
+        end += lives * _TALLIES_BYTES
         # The table of rate limits, and the secret of their keys, which the parent has made.
         self.rates: Final = every[end : end + _RATES_BYTES]
-        self.secret: Final = every[end + _RATES_BYTES :]
+        end += _RATES_BYTES
+        self._reserves: Final = every[end : end + _RESERVES_BYTES]
+        self.secret: Final = every[end + _RESERVES_BYTES :]
         rows = [cells[row * COLUMNS : (row + 1) * COLUMNS] for row in range(1 + slots + lives)]
-        self._head: Final = rows[0]
+        self.head: Final = rows[0]
         self.slots: Final = rows[1 : 1 + slots]
         self.lives: Final = rows[1 + slots :]
-        self.in_use: Final = self._head[_IN_USE : _IN_USE + 1]
+        self.in_use: Final = self.head[_IN_USE : _IN_USE + 1]
 
     def take(self) -> int | None:
         """A row for a life that begins; None where all are in use. What it counts is seen by all from now on."""
         for row in range(len(self.lives)):
-            if self._head[_PIDS + row] == 0:
-                self._head[_PIDS + row] = -1
+            if self.head[_PIDS + row] == 0:
+                self.head[_PIDS + row] = -1
                 self.in_use[0] = max(self.in_use[0], row + 1)
                 return row
         return None
 
     def name(self, life: int, pid: int) -> None:
         """The process of a life."""
-        self._head[_PIDS + life] = pid
+        self.head[_PIDS + life] = pid
 
     @property
     def given(self) -> int:
         """The first so many columns have been given to backends."""
-        return int(self._head[_GIVEN])
+        return int(self.head[_GIVEN])
 
     @given.setter
     def given(self, columns: int) -> None:
-        self._head[_GIVEN] = columns
+        self.head[_GIVEN] = columns
 
     def pids(self) -> dict[int, int]:
         """The processes of all lives, by their rows; -1 for one that had none yet."""
-        named = ((row, self._head[_PIDS + row]) for row in range(len(self.lives)))
+        named = ((row, self.head[_PIDS + row]) for row in range(len(self.lives)))
         return {row: pid for row, pid in named if pid}
 
     @property
     def full(self) -> bool:
         """Whether all rows are in use."""
-        return all(self._head[_PIDS + row] for row in range(len(self.lives)))
+        return all(self.head[_PIDS + row] for row in range(len(self.lives)))
 
     def leave(self, life: int) -> None:
-        """A life is over: nothing of it is in flight any more."""
+        """A life is over: nothing of it is in flight any more, and it has no clients."""
         columns = self.given
         self.lives[life][:columns] = _NOTHING[:columns]
-        self._head[_PIDS + life] = 0
-        rows = [row for row in range(len(self.lives)) if self._head[_PIDS + row]]
+        # Zeros again, and no memory: most of it was never written to.
+        self._map.madvise(mmap.MADV_REMOVE, self._tallies_begin + life * _TALLIES_BYTES, _TALLIES_BYTES)
+        self.head[_PIDS + life] = 0
+        rows = [row for row in range(len(self.lives)) if self.head[_PIDS + row]]
         self.in_use[0] = max(rows, default=-1) + 1
+
+    def clients(self, life: int) -> Tallies:
+        """The tallies by client of this life, for its process."""
+        return Tallies(self._clients, life, self.in_use)
+
+    def reserves(self) -> Rates:
+        """What was spent of the reserves of retries, for one process."""
+        return Rates(_RESERVES, self._reserves)
+
+    def sums(self, life: int) -> Tallies:
+        """The tallies of one thing each of this life, for its process."""
+        return Tallies(self._sums, life, self.in_use)
 
     def load(self, column: int) -> int:
         """What all have in flight in a column."""

@@ -362,7 +362,7 @@ class Worker:
             self._start.seed,
             self._nothing_moves,
             whole_process=True,
-            share=Share(self._start.slot, self._start.slots, self._count, self._table.rates, bytes(self._table.secret)),
+            share=self._share(),
         )
         limit = process.raise_descriptor_limit()
         self._log_file.write(runtime)
@@ -385,6 +385,20 @@ class Worker:
         self._lag.start()
         self._watchdog.start()
         process.tune()
+
+    def _share(self) -> Share:
+        table, row = self._table, self._start.row
+        return Share(
+            self._start.slot,
+            self._start.slots,
+            self._count,
+            table.rates,
+            bytes(table.secret),
+            clients=table.clients(row),
+            sums=table.sums(row),
+            reserves=table.reserves(),
+            on_their_way=self._levelling.on_their_way,
+        )
 
     def _count(self) -> SharedCounts:
         return SharedCounts(self._table.lives, self._start.row, self._table.in_use)
@@ -472,6 +486,7 @@ class Worker:
             self._levelling.publish()
             for cluster in self._plane.clusters.values():
                 cluster.look_elsewhere()
+            self._plane.look_elsewhere()
 
     # Questions.
 
