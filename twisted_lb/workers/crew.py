@@ -137,7 +137,6 @@ class Crew:
     def _inherit(self, inheritance: Inheritance, *, fits: bool) -> None:
         """Have the workers of a parent before this one, and what is known of backends."""
         self.restarts = inheritance.restarts
-        self.reports.recall(inheritance.counted, understood=all(one.same_program for one in inheritance.workers))
         self._news.hearsay.recall(inheritance.facts)
         if fits:
             self._columns.recall(inheritance.columns)
@@ -149,6 +148,7 @@ class Crew:
             self._control.inherit(inheritance.control_name, inheritance.control)
         for one in inheritance.workers:
             self._adopt(one, fits=fits)
+        self.reports.recall(inheritance.counted, {life.pid: life for life in self.lives})
 
     def _adopt(self, one: Inherited, *, fits: bool) -> None:
         """Have a worker that a parent before this one has started."""
@@ -248,7 +248,7 @@ class Crew:
             columns=self._columns.values(),
             facts=self._news.hearsay.facts(plane, self.now()),
             wishes=wishes,
-            counted=self.reports.hand_over(plane.measures()),
+            counted=self.reports.hand_over(plane.measures(), {life.pid: life for life in self.lives}),
             restarts=self.restarts,
             pid_file=pid_file,
         )
@@ -425,6 +425,10 @@ class Crew:
     def rolling(self) -> bool:
         """Whether workers of a program before this one take clients in still."""
         return any(life.old and not life.leaving for life in self.lives)
+
+    def counted(self, life: Life, told: bytes) -> None:
+        """A worker ends, and has counted so much."""
+        self.reports.last(life, told)
 
     def ended(self, life: Life, reason: Failure) -> None:
         """A worker has ended."""

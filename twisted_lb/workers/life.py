@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_lb.workers.facts import Fact
-from twisted_lb.workers.messages import Found, Leaves, Quiet, Ready, Said, Taken, unpacked
+from twisted_lb.workers.messages import Ends, Found, Leaves, Quiet, Ready, Said, Taken, read_memory_file, unpacked
 
 # A worker that leaves and has not ended so long after its time is killed, in seconds.
 KILL_S: Final = 5.0
@@ -40,6 +40,9 @@ class Owner(Protocol):
 
     def leaves(self, life: "Life", most_s: float) -> None:
         """A worker drains that nobody has told to."""
+
+    def counted(self, life: "Life", told: bytes) -> None:
+        """A worker ends, and has counted so much."""
 
     def kill_later(self, life: "Life", after_s: float) -> None:
         """Have a worker killed that has not ended by then."""
@@ -78,6 +81,14 @@ class Link(Quiet):
     def leaves(self, most_s: float) -> dict[str, Any]:
         """It drains unasked: somebody has sent it SIGTERM."""
         self._life.crew.leaves(self._life, most_s)
+        return {}
+
+    @Ends.responder
+    def ends(self, counted: int) -> dict[str, Any]:
+        """It ends, with all that it has counted."""
+        told = read_memory_file(counted)
+        if self._life.same_program:
+            self._life.crew.counted(self._life, told)
         return {}
 
     @Said.responder

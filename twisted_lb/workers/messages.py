@@ -143,6 +143,13 @@ class Leaves(Command):
     requiresAnswer = False
 
 
+class Ends(Command):
+    """From a worker: it ends now, and has counted so much in all (`Answers.measures`)."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"counted", Descriptor())]
+    requiresAnswer = False
+
+
 class Said(Command):
     """From a worker: lines for the log, each with its level and namespace."""
 

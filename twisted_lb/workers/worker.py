@@ -42,6 +42,7 @@ from twisted_lb.workers.messages import (
     Ask,
     Channel,
     Configure,
+    Ends,
     Found,
     Hurry,
     Leave,
@@ -570,10 +571,17 @@ class Worker:
         self._watchdog.stop()
         if plane is not None:
             assert self._runtime is not None
+            self._tell_counted(plane)
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
         self._spans.close().addBoth(lambda _: self._part())
+
+    def _tell_counted(self, plane: DataPlane) -> None:
+        """Tell what was counted since the last report too. The descriptor is open to the end: it is sent when the link takes it."""
+        if self._link is not None and self._lag is not None:
+            told = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
+            self._send(Ends, counted=memory_file("counted", told))
 
     def _part(self) -> None:
         """Everything is over: say what is still to be said, and stop when that has gone."""
