@@ -66,7 +66,8 @@ class Owner:
 
 class Operated:
     """A balancer with a pool `app` of these backends, nobody checks them, unless options say more. Time stands at 1000, and at the
-    epoch's 1,000,000. `overlay` and `signatures` are what was changed before, and who has done it.
+    epoch's 1,000,000. `overlay` and `signatures` are what was changed before, and who has done it;
+    `elsewhere` are workers.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Operated:
         max_in_flight: int = 0,
         overlay: Overlay | None = None,
         signatures: object = None,
+        elsewhere: Any = None,
         **options: Any,
     ) -> None:
         self.clock = HeapClock(1000.0)
@@ -91,7 +93,7 @@ class Operated:
             name: dataclasses.replace(pool, settings=dataclasses.replace(pool.settings, max_in_flight=max_in_flight))
             for name, pool in plan.pools.items()
         }
-        self.operating = Operating(self.owner, lambda: 999_000.0 + self.clock.seconds(), self.clock)
+        self.operating = Operating(self.owner, lambda: 999_000.0 + self.clock.seconds(), self.clock, elsewhere)
         self.operating.recall(signatures)
         self.plane = DataPlane(
             runtime_of(self.clock, self.network, seed=2),

@@ -164,6 +164,9 @@ def shown(status: Shown) -> Shown:
         listener["tls"] = _secured(listener.pop("certificates"), listener.pop("flaws"))
     for clause in status["verdict"]["clauses"]:
         clause["is"] = is_so(clause["state"])
+    for worker in status["workers"]:
+        uptime_s = worker.pop("uptime_s")
+        worker["since"] = now - uptime_s if worker["pid"] else None
     for pool in status["pools"]:
         for backend in (*pool["backends"], *pool["leaving"]):
             backend["since"] = now - backend.pop("since_s")
@@ -185,8 +188,11 @@ def _secured(certificates: Sequence[Shown], flaws: Sequence[Shown]) -> Shown | N
 def _steady(before: Shown, now: Shown) -> Shown:
     """The new state, with moments that are those of before where they only tremble."""
     for key in _MOMENTS:
-        if key in now and abs(now[key] - before.get(key, 0.0)) < _TREMBLES_S:
+        if now.get(key) is not None and abs(now[key] - (before.get(key) or 0.0)) < _TREMBLES_S:
             now[key] = before[key]
+    processes = {one["pid"]: one for one in before.get("workers", ())}
+    for one in now.get("workers", ()):
+        _steady(processes.get(one["pid"], {}), one)
     old = {one["name"]: one for pool in before.get("pools", ()) for one in pool["backends"]}
     for pool in now.get("pools", ()):
         for one in pool["backends"]:

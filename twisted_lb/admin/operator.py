@@ -337,7 +337,8 @@ class ChangeView:
 class WorkerView:
     """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "hangs": nothing moves there, "waits":
     for its next start), for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
-    the worker that accepts for it meanwhile, None where nobody has to.
+    the worker that accepts for it meanwhile, None where nobody has to. `rate`: requests a second, and `lag_p99_ms` how late its timers came (loop lag), both in
+    the last minute; None where that is not known yet.
     """
 
     slot: int
@@ -348,12 +349,14 @@ class WorkerView:
     in_flight: int
     requests: int
     covered_by: int | None = None
+    rate: float | None = None
+    lag_p99_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`.
-    `workers`: none where one process does everything.
+    `workers`: none where one process does everything; `worker_restarts` are those that were started in the place of one that had died.
     """
 
     now: float
@@ -376,6 +379,7 @@ class Snapshot:
     changes: Sequence[ChangeView]
     warnings: Sequence[str] = ()
     workers: Sequence[WorkerView] = ()
+    worker_restarts: int = 0
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""

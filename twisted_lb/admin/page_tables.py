@@ -31,6 +31,8 @@ _EVENT_GLYPHS: Final = {
     "policy_handed_over": "warn",
     "policy_taken_back": "ready",
 }
+_WORKER_GLYPHS: Final = {"serves": "ready", "starts": "slow", "drains": "drain", "hangs": "warn", "waits": "down"}
+_WORKER_TONES: Final = {"warn": "s-down"}
 _LEVELS: Final = {"well": "ready", "partly": "warn", "failing": "down"}
 _LEVEL_TONES: Final = {"well": "s-ready", "partly": "s-slow", "failing": "s-down"}
 
@@ -72,6 +74,9 @@ def parts(whole: Value) -> dict[str, str]:
         "listeners": "\n".join(map(_listener, status["listeners"])),
         "requests": "\n".join(map(request_html, whole["requests"]))
         or f"<tbody>{_nothing(5, 'Nothing failed.')}</tbody>",
+        "worked": "" if status["workers"] else " hidden",
+        "serving": _serving(status) if status["workers"] else "",
+        "workers": "\n".join(_worker(one, status["now"]) for one in status["workers"]),
         "events": "\n".join(_event(one, status) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
         "config": "\n".join(map(_config, whole["config"])),
         "changes": "\n".join(_change(one, status) for one in status["changes"]) or _nothing(3, "None."),
@@ -86,10 +91,25 @@ def parts(whole: Value) -> dict[str, str]:
 def nothing_known(why: str) -> dict[str, str]:
     """The page for who may not read yet, and why: nothing of this balancer is in it."""
     empty = dict.fromkeys(
-        ("facts", "clauses", "pools", "routes", "listeners", "requests", "events", "config", "changes", "version"), ""
+        (
+            "facts",
+            "clauses",
+            "pools",
+            "routes",
+            "listeners",
+            "requests",
+            "serving",
+            "workers",
+            "events",
+            "config",
+            "changes",
+            "version",
+        ),
+        "",
     )
     return {
         **empty,
+        "worked": " hidden",
         "warned": " hidden",
         "warnings": "",
         "title": "twisted_lb",
@@ -128,6 +148,8 @@ def _meter(part: float, *, high: bool = False, aim: float | None = None) -> str:
 def _facts(status: Value) -> str:
     ready = "ready" if status["ready"] else "not ready"
     facts = [f"<b>{ready}</b>", f"up {duration(status['now'] - status['began'])}", f"generation {status['generation']}"]
+    if status["workers"]:
+        facts.append(f'<a href="#workers">{_serving(status)}</a>')
     spans = "".join(f"<span>{one}</span>" for one in facts)
     file = status["file"]
     if file is None or file.get("changed_at") is None:
@@ -280,6 +302,31 @@ def _secured(tls: Value | None) -> str:
     said = worst["kind"] + (f" and {len(more)} more" if more else "")
     sign = glyph("down", "s-down") if worst["grave"] else glyph("warn", "s-slow")
     return f'{sign}{until}<small title="{texts}">{escape(said)}</small>'
+
+
+def _serving(status: Value) -> str:
+    """How many workers serve, of how many that should, and how often one was started anew."""
+    workers, restarts = status["workers"], status["worker_restarts"]
+    serving = sum(one["state"] == "serves" for one in workers)
+    again = f", {counted(restarts, 'restart')}" if restarts else ""
+    return f"{serving} of {counted(len({one['slot'] for one in workers}), 'worker')} serve{again}"
+
+
+def _worker(one: Value, now: float) -> str:
+    """A row of `lbctl workers`, in the same words and numbers."""
+    kind = _WORKER_GLYPHS.get(one["state"], "unknown")
+    covered = "" if one["covered_by"] is None else f", covered by {one['covered_by']}"
+    lasts = duration(0 if one["since"] is None else now - one["since"])
+    return (
+        f'<tr><th scope="row" data-l="Worker">{one["slot"]}</th><td class="n" data-l="Process">{one["pid"] or NOBODY_KNOWS}</td>'
+        f'<td class="state">{glyph(kind, _WORKER_TONES.get(kind))}{escape(one["state"])}{covered}</td>'
+        f'<td class="n" data-l="For">{lasts}</td>'
+        f'<td class="n" data-l="Connections">{number(one["connections"])}</td>'
+        f'<td class="n" data-l="In flight">{number(one["in_flight"])}</td>'
+        f'<td class="n" data-l="Requests">{number(one["requests"])}</td>'
+        f'<td class="n" data-l="Req/s">{number(one["rate"], 1)}</td>'
+        f'<td class="n" data-l="Lag p99">{milliseconds(one["lag_p99_ms"])}</td></tr>'
+    )
 
 
 def _event(event: Value, status: Value) -> str:

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -58,7 +59,7 @@ class Operating:
         self._plane: DataPlane | None = None
         self._events: Final = Events(wall)
         self._states: Final = States(wall)
-        self._meters: Final = Meters(time, self._counted_elsewhere)
+        self._meters: Final = Meters(time, self._counted_elsewhere, elsewhere)
         self._views: Final = Views(self._running, self._meters, self._states, owner.source_of, self._counted_elsewhere)
         self._steering: Final = Steering(owner, self._running, self._views, self._states, wall)
         self._began: Final = time.seconds()
@@ -223,8 +224,23 @@ class Operating:
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
-            workers=() if self._elsewhere is None else self._elsewhere.workers(),
+            workers=self._workers(),
+            worker_restarts=0 if self._elsewhere is None else self._elsewhere.restarts,
         )
+
+    def _workers(self) -> Sequence[WorkerView]:
+        """The workers, with what they did in the last minute."""
+        if self._elsewhere is None:
+            return ()
+        rates, durations = self._meters.rates, self._meters.durations
+        return [
+            replace(
+                one,
+                rate=rates.per_s(("worker", one.pid)),
+                lag_p99_ms=durations.quantile_ms(("worker", one.pid), 0.99),
+            )
+            for one in self._elsewhere.workers()
+        ]
 
     def _running(self) -> DataPlane:
         if self._plane is None:

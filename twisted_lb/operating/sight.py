@@ -7,6 +7,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
+from twisted_lb.core.histogram import Reading
 from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.workers.crew import Crew, Life
 
@@ -62,6 +63,11 @@ class Sight:
             requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
             covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
         )
+
+    def lags(self) -> dict[int, Reading]:
+        """How late timers came at each worker that has told (loop lag), by its process."""
+        told = ((life.pid, self._crew.reports.beside_of(life)) for life in self._crew.lives)
+        return {pid: beside.loop_lag for pid, beside in told if beside is not None}
 
     @property
     def restarts(self) -> int:
