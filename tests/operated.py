@@ -33,6 +33,7 @@ class Owner:
     """A service, as far as it is asked; what it answers is the test's."""
 
     operated_name = "8080"
+    log_dropped = spans_sent = spans_dropped = 0
 
     def __init__(self, operated: "Operated") -> None:
         self._operated = operated

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -154,6 +154,9 @@ class Watched:
             workers=[replace(one, uptime_s=one.uptime_s + now - EPOCH) if one.pid else one for one in self.workers],
             worker_restarts=self.restarts,
         )
+
+    def look(self) -> Deferred[Snapshot]:
+        return maybeDeferred(self.snapshot)
 
     def sample(self) -> Sample:
         if self.stopped:

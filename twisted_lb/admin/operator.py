@@ -501,6 +501,12 @@ class Operator(Protocol):
     def snapshot(self) -> Snapshot:
         """The state now."""
 
+    def look(self) -> "Deferred[Snapshot]":
+        """The state now, where there are thousands of backends in portions, a bit at a turn of the reactor; fires with it."""
+
+    def backends_called(self, pool: str, backend: str) -> "Sequence[BackendView]":
+        """The backends of a pool that have this name, or this address before it was resolved, now; none where there is no such pool."""
+
     def sample(self) -> Sample:
         """What charts are made of, now; asked for once a second."""
 
