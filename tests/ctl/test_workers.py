@@ -15,23 +15,24 @@ SHOWN = re.findall(r"```console\n\$ lbctl workers\n(.*?)```", TEXT, re.DOTALL)
 
 def worker(slot, pid, state="serves", **more):
     counted = {"uptime_s": 10_800.0, "connections": 0, "in_flight": 0, "requests": 0, "covered_by": None}
+    counted |= {"rate": None, "lag_p99_ms": None}
     return {"slot": slot, "pid": pid, "state": state} | counted | more
 
 
-FIRST = worker(0, 52101, connections=41, in_flight=7, requests=1_203_114)
-SECOND = worker(1, 52104, connections=40, in_flight=6, requests=1_198_230)
+FIRST = worker(0, 52101, connections=41, in_flight=7, requests=1_203_114, rate=111.36, lag_p99_ms=1.25)
+SECOND = worker(1, 52104, connections=40, in_flight=6, requests=1_198_230, rate=110.9, lag_p99_ms=2.0)
 WAITS = worker(1, 0, "waits", uptime_s=0.0, covered_by=0)
 UPGRADED = (
-    worker(0, 52190, uptime_s=4.0, connections=12, in_flight=2, requests=94, program=1),
-    worker(0, 52101, "drains", connections=3, in_flight=3, requests=1_203_114, program=0),
-    worker(1, 52193, uptime_s=3.0, connections=11, in_flight=1, requests=87, program=1),
+    worker(0, 52190, uptime_s=4.0, connections=12, in_flight=2, requests=94, rate=24.1, lag_p99_ms=1.5, program=1),
+    worker(0, 52101, "drains", connections=3, in_flight=3, requests=1_203_114, rate=98.2, lag_p99_ms=1.25, program=0),
+    worker(1, 52193, uptime_s=3.0, connections=11, in_flight=1, requests=87, rate=28.7, lag_p99_ms=2.0, program=1),
 )
 
 
 @pytest.fixture
 def have(api):
-    def have(*workers):
-        api.answers["GET /v1/status"] = status() | {"workers": list(workers)}
+    def have(*workers, restarts=0):
+        api.answers["GET /v1/status"] = status() | {"workers": list(workers), "worker_restarts": restarts}
 
     return have
 
@@ -42,7 +43,7 @@ def test_the_tables_of_the_documentation_are_those_that_it_prints(lbctl, have):
     have(FIRST, SECOND)
     assert lbctl("workers") == 0
     assert lbctl.out == shown["serves"]
-    have(FIRST, WAITS)
+    have(FIRST, WAITS, restarts=3)
     assert lbctl("workers") == 1
     assert lbctl.out == shown["waits"]
     have(*UPGRADED)
@@ -68,9 +69,9 @@ def test_one_process_has_none_and_that_is_well(lbctl, have):
 
 
 def test_as_json_it_is_what_the_api_says(lbctl, have):
-    have(FIRST, WAITS)
+    have(FIRST, WAITS, restarts=3)
     assert lbctl("--json", "workers") == 1
-    assert json.loads(lbctl.out) == {"workers": [FIRST, WAITS]}
+    assert json.loads(lbctl.out) == {"workers": [FIRST, WAITS], "restarts": 3}
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", TEXT))))

@@ -337,8 +337,9 @@ class ChangeView:
 class WorkerView:
     """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "hangs": nothing moves there, "waits":
     for its next start), for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
-    the worker that accepts for it meanwhile, None where nobody has to. `program`: how many programs this process was before the one that has
-    started it (`lbctl upgrade`).
+    the worker that accepts for it meanwhile, None where nobody has to. `rate`: requests a second, and `lag_p99_ms` how late its timers came (loop lag), both in
+    the last minute; None where that is not known yet. `program`: how many programs the process of the balancer was before the one that
+    has started this worker (`lbctl upgrade`).
     """
 
     slot: int
@@ -349,13 +350,15 @@ class WorkerView:
     in_flight: int
     requests: int
     covered_by: int | None = None
+    rate: float | None = None
+    lag_p99_ms: float | None = None
     program: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`.
-    `workers`: none where one process does everything.
+    `workers`: none where one process does everything; `worker_restarts` are those that were started in the place of one that had died.
     """
 
     now: float
@@ -378,6 +381,7 @@ class Snapshot:
     changes: Sequence[ChangeView]
     warnings: Sequence[str] = ()
     workers: Sequence[WorkerView] = ()
+    worker_restarts: int = 0
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""
@@ -498,6 +502,12 @@ class Operator(Protocol):
 
     def snapshot(self) -> Snapshot:
         """The state now."""
+
+    def look(self) -> "Deferred[Snapshot]":
+        """The state now, where there are thousands of backends in portions, a bit at a turn of the reactor; fires with it."""
+
+    def backends_called(self, pool: str, backend: str) -> "Sequence[BackendView]":
+        """The backends of a pool that have this name, or this address before it was resolved, now; none where there is no such pool."""
 
     def sample(self) -> Sample:
         """What charts are made of, now; asked for once a second."""

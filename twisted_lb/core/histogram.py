@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Final
 
 from mypy_extensions import mypyc_attr
@@ -115,6 +116,8 @@ class Reading:
         return sum(self.counts)
 
     def __add__(self, other: "Reading") -> "Reading":
+        if other is NOTHING or self is NOTHING:  # as of most of thousands of backends
+            return self if other is NOTHING else other
         counts = [one + another for one, another in zip(self.counts, other.counts, strict=True)]
         return Reading(counts, self.total_s + other.total_s)
 
@@ -147,13 +150,9 @@ class Reading:
         """
         if not 0.0 <= q <= 1.0:
             raise ValueError(f"{q!r} is no share between 0 and 1")
-        rank = max(math.ceil(q * self.count), 1)
-        running = 0
-        for slot, count in enumerate(self.counts):
-            running += count
-            if running >= rank:
-                return _EDGES[slot]
-        return math.nan
+        running = list(accumulate(self.counts))
+        slot = bisect_left(running, max(math.ceil(q * running[-1]), 1))
+        return _EDGES[slot] if slot < SLOTS else math.nan
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Reading) and (self.counts, self.total_s) == (other.counts, other.total_s)

@@ -5,7 +5,7 @@ Counters only grow; a window is the difference of two moments, of readings as of
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from twisted_lb.core.agent import LABELS
 from twisted_lb.core.backend import BACKUP, Backend
@@ -17,7 +17,6 @@ from twisted_lb.core.handshake_counts import HandshakeCounts
 from twisted_lb.core.histogram import NOTHING, Reading, reading_of
 from twisted_lb.core.http2_counts import Http2Counts
 from twisted_lb.core.levels import Levels
-from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.prompt_cache import PrefixMeasures
@@ -433,9 +432,7 @@ def pool_measures(
         hedge_delay_s=None if pool.hedging is None else pool.hedging.known_s,
         bytes_up=bytes_up,
         bytes_down=bytes_down,
-        outcomes=tuple(
-            totals.gone_outcomes[outcome] + sum(one.outcomes[outcome] for one in everybody) for outcome in Outcome
-        ),
+        outcomes=tuple(map(sum, zip(totals.gone_outcomes, *(one.outcomes for one in everybody), strict=True))),
         backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
         backends=tuple(
             _backend_measures(one, connections.get(one, (0, 0)), (shared or {}).get(one, (0, 0)), now, heard=heard)
@@ -464,10 +461,14 @@ def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:
     return tuple(zip(names, levels.shares, levels.usable, strict=True))
 
 
+_NO_SKIPS: Final[Numbers] = (0,) * len(Skipped)
+
+
 def _backend_measures(
     backend: Backend, connections: tuple[int, int], shared: tuple[int, int], now: float, *, heard: bool
 ) -> BackendMeasures:
     totals, skipped, load = backend.totals, backend.skipped_times, backend.load
+    checks = totals.checks
     opened, idle = connections
     return BackendMeasures(
         name=backend.name,
@@ -491,11 +492,11 @@ def _backend_measures(
         answers=tuple(totals.answers()),
         outcomes=tuple(backend.outcomes),
         duration=_duration(backend),
-        checks_passed=reading_of(totals.checks[True]),
-        checks_failed=reading_of(totals.checks[False]),
+        checks_passed=reading_of(checks[True]),
+        checks_failed=reading_of(checks[False]),
         ejections=tuple(totals.ejections),
         changes=tuple(totals.changes.items()),
-        skips=tuple(skipped.get(why, 0) for why in Skipped),
+        skips=tuple(skipped.get(why, 0) for why in Skipped) if skipped else _NO_SKIPS,
         utilization=load.utilization if isinstance(load, Reported) and load.fresh(now) else None,
         reports=(totals.reports, totals.bad_reports) if isinstance(load, Reported) else None,
         withheld=totals.withheld,

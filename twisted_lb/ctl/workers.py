@@ -8,22 +8,24 @@ from twisted_lb.ctl.failure import Failure, Status
 from twisted_lb.ctl.session import Session, Verb, items, number_of, text_of
 from twisted_lb.ctl.steering import duration_typed
 from twisted_lb.ctl.tables import Cell, columns, table
-from twisted_lb.ctl.text import BOLD, DIM, NONE, Words, count, duration
+from twisted_lb.ctl.text import BOLD, DIM, NONE, Words, count, decimal, duration, milliseconds
 
-_COLUMNS: Final = columns(">WORKER  >PROCESS  STATE  >FOR  >CONNECTIONS  >IN FLIGHT  >REQUESTS")
+_COLUMNS: Final = columns(">WORKER  >PROCESS  STATE  >FOR  >CONNECTIONS  >IN FLIGHT  >REQUESTS  >REQ/S  >LAG P99")
 _SERVES: Final = "serves"
 
 
 def run(session: Session, _: Namespace) -> int:
     """Print the workers; 1 where one does not serve that should."""
     console, status = session.console, session.status()
-    found = items(status, "workers")
+    found, restarts = items(status, "workers"), int(number_of(status, "worker_restarts"))
     if console.as_json:
-        console.say_json({"workers": found})
+        console.say_json({"workers": found, "restarts": restarts})
     elif not found:
         console.tell("one process does everything: there are no workers")
     else:
         console.say_cut(table(_COLUMNS, [_row(one) for one in found], ascii_only=console.ascii_only))
+        if restarts:
+            console.say("", f"started in the place of one that had died: {restarts:,}")
     out = [one for one in found if text_of(one, "state") not in (_SERVES, "drains")]
     return Status.REFUSED if out else Status.DONE
 
@@ -42,6 +44,8 @@ def _row(one: Answer) -> list[Cell]:
         count(one.get("connections")),
         count(one.get("in_flight")),
         count(one.get("requests")),
+        decimal(one.get("rate")),
+        milliseconds(one.get("lag_p99_ms")),
     ]
 
 

@@ -29,6 +29,9 @@ class Elsewhere(Protocol):
     def workers(self) -> Sequence[WorkerView]:
         """Each of them."""
 
+    def lags(self) -> Mapping[int, Reading]:
+        """How late timers came at each of them that has told (loop lag), by its process."""
+
     @property
     def restarts(self) -> int:
         """How many were started in the place of one that had died."""

@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -11,6 +12,7 @@ from twisted_lb import __version__
 from twisted_lb.admin.history import Events, States
 from twisted_lb.admin.operator import (
     Actor,
+    BackendView,
     Changed,
     ChangeView,
     Command,
@@ -25,6 +27,7 @@ from twisted_lb.admin.operator import (
     Snapshot,
     WorkerView,
 )
+from twisted_lb.admin.portions import Making, Portions, whole
 from twisted_lb.admin.words import grave_flaws, verdict
 from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
 from twisted_lb.build_info import build
@@ -43,6 +46,9 @@ from twisted_lb.operating.texts import hint, quoted, shown, told
 from twisted_lb.operating.views import Views
 from twisted_lb.probes import ProbeResult
 
+# So often a snapshot in portions is begun anew, since something was changed meanwhile; then it is made at once.
+_MOST_LOOKS: Final = 3
+
 
 class Operating:
     """The operator of one data plane, see `Operator`. `changed` tells that runtime changes are others, `loaded` that a
@@ -58,9 +64,10 @@ class Operating:
         self._plane: DataPlane | None = None
         self._events: Final = Events(wall)
         self._states: Final = States(wall)
-        self._meters: Final = Meters(time, self._counted_elsewhere)
+        self._meters: Final = Meters(time, self._counted_elsewhere, elsewhere)
         self._views: Final = Views(self._running, self._meters, self._states, owner.source_of, self._counted_elsewhere)
         self._steering: Final = Steering(owner, self._running, self._views, self._states, wall)
+        self._portions: Final = Portions(time)
         self._began: Final = time.seconds()
         self._started_at: Final = wall()
         self._generation: int = 1
@@ -198,9 +205,32 @@ class Operating:
 
     def snapshot(self) -> Snapshot:
         """See Operator."""
+        return whole(self._snapshot())
+
+    def look(self) -> "Deferred[Snapshot]":
+        """See Operator."""
+        return self._portions.make(self._looked())
+
+    def _looked(self) -> Making[Snapshot]:
+        """A snapshot in portions: of one state, so that it is begun anew where something was changed meanwhile."""
+        for _ in range(_MOST_LOOKS):
+            etag = self.etag
+            snapshot = yield from self._snapshot()
+            if self.etag == etag:
+                return snapshot
+        return self.snapshot()
+
+    def backends_called(self, pool: str, backend: str) -> Sequence[BackendView]:
+        """See Operator."""
+        cluster = self._running().clusters.get(pool)
+        return [] if cluster is None else self._views.backends_called(cluster, backend)
+
+    def _snapshot(self) -> Making[Snapshot]:
         plane = self._running()
+        plans, pools = plane.plan.pools, []
+        for name, cluster in list(plane.clusters.items()):
+            pools.append((yield from self._views.pool(cluster, plans[name])))
         ready = self._owner.readiness()
-        pools = [self._views.pool(cluster, plane.plan.pools[name]) for name, cluster in plane.clusters.items()]
         file, now = self._owner.changed_file(), self._wall()
         listeners = [self._views.listener(plane, name, now) for name in plane.frontends]
         return Snapshot(
@@ -223,8 +253,23 @@ class Operating:
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
-            workers=() if self._elsewhere is None else self._elsewhere.workers(),
+            workers=self._workers(),
+            worker_restarts=0 if self._elsewhere is None else self._elsewhere.restarts,
         )
+
+    def _workers(self) -> Sequence[WorkerView]:
+        """The workers, with what they did in the last minute."""
+        if self._elsewhere is None:
+            return ()
+        rates, durations = self._meters.rates, self._meters.durations
+        return [
+            replace(
+                one,
+                rate=rates.per_s(("worker", one.pid)),
+                lag_p99_ms=durations.quantile_ms(("worker", one.pid), 0.99),
+            )
+            for one in self._elsewhere.workers()
+        ]
 
     def _running(self) -> DataPlane:
         if self._plane is None:

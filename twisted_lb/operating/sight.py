@@ -7,6 +7,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
+from twisted_lb.core.histogram import Reading
 from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.workers.crew import Crew
 from twisted_lb.workers.life import Life
@@ -51,7 +52,7 @@ class Sight:
 
     def _worker(self, slot: int, life: Life | None) -> WorkerView:
         if life is None:
-            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot), self._crew.generation)
+            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot), program=self._crew.generation)
         told = self._crew.reports.of(life)
         return WorkerView(
             slot=slot,
@@ -64,6 +65,11 @@ class Sight:
             covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
             program=life.generation,
         )
+
+    def lags(self) -> dict[int, Reading]:
+        """How late timers came at each worker that has told (loop lag), by its process."""
+        told = ((life.pid, self._crew.reports.beside_of(life)) for life in self._crew.lives)
+        return {pid: beside.loop_lag for pid, beside in told if beside is not None}
 
     @property
     def restarts(self) -> int:

@@ -152,6 +152,10 @@ class Reports:
         """What one of them has counted."""
         return self._told.get(whose, _NOBODY)
 
+    def beside_of(self, whose: Hashable) -> Beside | None:
+        """What one of them has counted beside its data plane; None where it has not told yet."""
+        return self._told_beside.get(whose)
+
 
 def _failed(failure: Failure) -> None:
     _log.failure("a report of a worker cannot be read", failure=failure)
