@@ -255,6 +255,9 @@ def openings(
                 "a socket for {name} at {where} is not wanted", name=one.name, where=one.where or "a given address"
             )
             one.sock.close()
+            if one in before and one.where.startswith("unix:"):
+                path = one.where.removeprefix("unix:")
+                unlink_own(path, inode_of(path))
     return Openings(held, predecessor, wanted)
 
 

@@ -268,6 +268,15 @@ def test_what_is_handed_over_is_what_the_next_program_inherits(closing, reactor,
     again.close()
 
 
+def test_a_worker_that_was_about_to_start_is_waited_for_and_missed_by_nobody(closing, reactor, told):
+    crew = crew_of(reactor, inheritance([inherited(closing, 0, 0)]))
+    plane = Plane()
+    plane.measures = lambda: crews.Reports(lambda *_: None).measures
+    crew.begin(plane, {}, {})
+    [old, new] = Handover.of_text(crew.hand_over([], {}, {}, "").text()).workers
+    assert (old.starts, new.starts, new.row) == (False, True, 1)
+
+
 def test_a_worker_of_another_program_is_asked_nothing(closing, reactor, told):
     old = inherited(closing, 0, 0, same_program=False)
     crew = crew_of(reactor, inheritance([old]))

@@ -21,6 +21,7 @@ from twisted_lb.admin.site import AdminSite, Admit, ApiResource, MetricsResource
 from twisted_lb.errors import StartError
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.sockets import inode_of, unlink_own
 
 _log = Logger()
 
@@ -148,8 +149,11 @@ class AdminDoor:
                 given = self._given.pop(doors.where, None)
                 self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later, given)
                 self._port.open(opened, instead=instead)
-            for sock in self._given.values():
-                sock.close()  # at places that are none any more
+            for place, sock in self._given.items():  # places that are none any more
+                sock.close()
+                path = place.removeprefix("unix:")
+                if path != place:
+                    unlink_own(path, inode_of(path))
 
         self._begun = accept
 

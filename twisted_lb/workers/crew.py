@@ -163,7 +163,8 @@ class Crew:
             self._reactor.callLater(0, life.processEnded, reason_of(one.pid))
             return
         if one.connection is None:
-            _log.warn("worker {slot} (process {pid}) does not answer its new parent", slot=one.slot, pid=one.pid)
+            if not one.leaving:
+                _log.warn("worker {slot} (process {pid}) does not answer its new parent", slot=one.slot, pid=one.pid)
             life.unlinked()
             return
         with one.connection:
@@ -241,9 +242,17 @@ class Crew:
             ],
             doors=dict(doors),
             workers=[
-                OldWorker(life.pid, life.slot, life.row, life.generation, life.began_at, life.leaving, life.leaves_at)
+                OldWorker(
+                    life.pid,
+                    life.slot,
+                    life.row,
+                    life.generation,
+                    life.began_at,
+                    life.leaving,
+                    life.leaves_at,
+                    starts=life.version == 0,
+                )
                 for life in self.lives
-                if life.version
             ],
             columns=self._columns.values(),
             facts=self._news.hearsay.facts(plane, self.now()),

@@ -33,6 +33,7 @@ class OldWorker:
     began_at: float
     leaving: bool
     leaves_at: float | None = None  # it is killed then, in monotonic seconds
+    starts: bool = False  # it has no plan yet, and ends by itself without the parent that was to tell it one
 
 
 @dataclass(frozen=True)

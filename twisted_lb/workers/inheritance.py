@@ -117,7 +117,8 @@ def of_handover(handover: Handover) -> Inheritance:
         socks = [socket.socket(fileno=fd) for fd in one.fds]
         held.append(Held(one.name, one.where, socks[0]))
         clones[socks[0]] = socks
-    met = meet(handover.control_name, LINK, len(handover.workers)) if handover.control is not None else []
+    most = sum(not one.starts for one in handover.workers)
+    met = meet(handover.control_name, LINK, most) if handover.control is not None else []
     return Inheritance(
         generation=handover.generation,
         table=handover.table,
@@ -152,7 +153,7 @@ def _matched(workers: Iterable[OldWorker], met: Sequence[Met]) -> Iterator[Inher
             one.row,
             one.generation,
             one.began_at,
-            one.leaving or (found is not None and found.hello.leaving),
+            one.leaving or one.starts or (found is not None and found.hello.leaving),
             one.leaves_at,
             found is not None and found.hello.program == PROGRAM,
             None if found is None else found.connection,
