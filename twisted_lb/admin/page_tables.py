@@ -27,6 +27,7 @@ _EVENT_GLYPHS: Final = {
     "changed": "weight",
     "limit_spared": "limit",
     "reset": "reload",
+    "upgrade": "reload",
     "leak": "warn",
     "policy_failed": "warn",
     "policy_handed_over": "warn",

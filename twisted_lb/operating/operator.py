@@ -144,6 +144,10 @@ class Operating:
         self._loaded_by = asking or "reload"
         self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", asking)
 
+    def followed(self, text: str) -> None:
+        """Another program was followed by this one."""
+        self._events.add("upgrade", "", text, "")
+
     def reload_ended(self, *, failed: bool) -> None:
         """A reload is over."""
         self._reloads += not failed

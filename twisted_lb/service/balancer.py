@@ -333,6 +333,8 @@ class LoadBalancerService(MultiService):
         if self._crew is not None:
             plane.accepted_elsewhere = {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners}
         operating.begin(plane, watched=self._whole_process)
+        if self._inheritance is not None:
+            operating.followed(_followed(self._inheritance))
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
         self._watch_files(runtime.time)
@@ -980,6 +982,12 @@ def _refuse_unsendable(plan: Plan) -> None:
     why = unsendable(plan)
     if why:
         raise StartError(f"workers need --config: {why}")
+
+
+def _followed(inheritance: Inheritance) -> str:
+    before = "the program before" if inheritance.upgraded else "a parent that had died"
+    pids = ", ".join(str(one.pid) for one in inheritance.workers if not one.leaving)
+    return f"program {inheritance.generation} follows; workers of {before}: {pids or 'none'}"
 
 
 def _unlink(path: str) -> None:

@@ -29,7 +29,7 @@ const sum = (a, f) => a.reduce((n, x) => n + (f(x) || 0), 0);
 // ---- signs: each state is a shape and a word, and never a colour alone
 const KIND = { "slow start": "slow", drained: "drain", full: "limit", "weight 0": "weight", standby: "unknown", "drained by its agent": "drain", "in maintenance by its agent": "maint", "down by its agent": "down", busy: "limit" };
 const TONE = { limit: "s-slow", weight: "s-drain", reload: "", file: "" };
-const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", cut: "warn", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
+const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", cut: "warn", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", upgrade: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
 const kindOf = (state) => KIND[state] || state;
 const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
 const known = (kind) => $("g-" + kind) ? kind : "unknown";
