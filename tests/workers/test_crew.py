@@ -1,6 +1,7 @@
 """The crew: what the parent does about workers that cannot be started, leave, hang or die, without a process of them."""
 
 import errno
+import json
 import os
 import socket
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from twisted_lb.workers import crew as crews
 from twisted_lb.workers.crew import Crew, Life, clones_of
 from twisted_lb.workers.messages import Ask
 from twisted_lb.workers.table import BEAT, SERVES
+from twisted_lb.workers.worker import START_FD, Start
 
 # No process has this number: os.kill would say so.
 NOBODY = 2**22 + 1
@@ -47,13 +49,14 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.spawned: list[Life] = []
-        self.environments: list[dict[str, str]] = []
+        self.told: list[tuple[list[str], dict[str, Any]]] = []  # command lines, and what they begin with
         self.refuses: OSError | None = None
 
     def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
         if self.refuses is not None:
             raise self.refuses
         self.spawned.append(life)
+        self.told.append((args, json.loads(os.pread(more["childFDs"][START_FD], 1 << 20, 0))))
         return SimpleNamespace(pid=NOBODY + len(self.spawned))
 
     def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
@@ -111,6 +114,14 @@ def end(life: Life) -> None:
 
 def slots(crew: Crew) -> list[int]:
     return sorted(life.slot for life in crew.lives if life.accepting)
+
+
+def test_a_command_line_has_the_number_of_its_worker_and_not_the_seed_of_chance(crew, reactor):
+    started(crew, reactor)
+    for slot, (words, start) in enumerate(reactor.told):
+        assert words[1:] == ["-P", "-m", "twisted_lb.workers.worker", str(slot)]
+        assert Start(**start).slot == slot
+    assert len({start["seed"] for _, start in reactor.told}) == crew.count
 
 
 def test_workers_that_cannot_be_started_are_tried_again_and_nothing_is_lost(crew, reactor):
