@@ -1,5 +1,7 @@
 """What a crew needs beside itself, without a process: a reactor that starts none, a data plane that has nothing."""
 
+import json
+import os
 from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
@@ -9,6 +11,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.workers.crew import Crew
 from twisted_lb.workers.life import Life
+from twisted_lb.workers.worker import START_FD
 
 # No process has this number: os.kill would say so.
 NOBODY = 2**22 + 1
@@ -38,13 +41,14 @@ class Reactor(Clock):
     def __init__(self) -> None:
         super().__init__()
         self.spawned: list[Life] = []
-        self.environments: list[dict[str, str]] = []
+        self.told: list[tuple[list[str], dict[str, Any]]] = []  # command lines, and what they begin with
         self.refuses: OSError | None = None
 
     def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
         if self.refuses is not None:
             raise self.refuses
         self.spawned.append(life)
+        self.told.append((args, json.loads(os.pread(more["childFDs"][START_FD], 1 << 20, 0))))
         return SimpleNamespace(pid=NOBODY + len(self.spawned))
 
     def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:

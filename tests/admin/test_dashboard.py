@@ -85,8 +85,8 @@ def test_each_worker_has_a_row_where_there_are_any(watched, site):
     assert 'id="workers" tabindex="-1" aria-label="Workers" hidden>' in page.decode()
     assert "workers serve" not in text_of(page)
     watched.workers = [
-        WorkerView(0, 52101, "serves", 10_800.0, 41, 7, 1_203_114, None, 111.36, 1.25),
-        WorkerView(0, 51990, "drains", 90_000.0, 2, 1, 88, None, 0.0, 0.5),
+        WorkerView(0, 52101, "serves", 10_800.0, 41, 7, 1_203_114, rate=111.36, lag_p99_ms=1.25),
+        WorkerView(0, 51990, "drains", 90_000.0, 2, 1, 88, rate=0.0, lag_p99_ms=0.5),
         WorkerView(1, 0, "waits", 0.0, 0, 0, 0, 0),
         WorkerView(2, 52110, "<b>", 3.0, 0, 0, 0, 0),
     ]

@@ -107,6 +107,9 @@ def test_workers_are_a_table(world):
         [str(slot), str(pid), "serves"] for slot, pid in many.pids().items()
     ]
     assert sum(int(line.split()[7]) for line in told[1:]) == 4
+    # Whoever is on the machine reads command lines, and chance is to be guessed by nobody.
+    for slot, pid in many.pids().items():
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"twisted_lb.workers.worker\0%d\0" % slot)
     assert many.metrics("twisted_lb_workers") == 2
     assert many.metrics("twisted_lb_worker_restarts_total") == 0
 

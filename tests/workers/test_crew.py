@@ -20,6 +20,7 @@ from twisted_lb.workers.life import Life
 from twisted_lb.workers.messages import Ask
 from twisted_lb.workers.slots import clones_of
 from twisted_lb.workers.table import BEAT, CAME, SERVES, WENT
+from twisted_lb.workers.worker import Start
 
 
 @pytest.fixture
@@ -53,6 +54,14 @@ def started(crew: Crew, reactor: Reactor) -> list[Life]:
 
 def slots(crew: Crew) -> list[int]:
     return sorted(life.slot for life in crew.lives if life.accepting)
+
+
+def test_a_command_line_has_the_number_of_its_worker_and_not_the_seed_of_chance(crew, reactor):
+    started(crew, reactor)
+    for slot, (words, start) in enumerate(reactor.told):
+        assert words[1:] == ["-P", "-m", "twisted_lb.workers.worker", str(slot)]
+        assert Start(**start).slot == slot
+    assert len({start["seed"] for _, start in reactor.told}) == crew.count
 
 
 def test_workers_that_cannot_be_started_are_tried_again_and_nothing_is_lost(crew, reactor):

@@ -345,14 +345,15 @@ class Crew:
             if not key.startswith("LISTEN_") and key not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
         }
         environment["PYTHONPATH"] = os.pathsep.join(one or os.getcwd() for one in sys.path)
-        transport = self._reactor.spawnProcess(
-            life,
-            sys.executable,
-            # What is imported is what the parent would import: -P keeps out what happens to be in the directory.
-            [sys.executable, "-P", "-m", "twisted_lb.workers.worker", json.dumps(start)],
-            env=environment,
-            childFDs={0: self._nothing, 1: 1, 2: 2, 3: theirs.fileno(), 4: self.table.fd},
-        )
+        with os.fdopen(memory_file("start", json.dumps(start).encode())) as given:
+            transport = self._reactor.spawnProcess(
+                life,
+                sys.executable,
+                # What is imported is what the parent would import: -P keeps out what happens to be in the directory.
+                [sys.executable, "-P", "-m", "twisted_lb.workers.worker", str(life.slot)],
+                env=environment,
+                childFDs={0: self._nothing, 1: 1, 2: 2, 3: theirs.fileno(), 4: self.table.fd, 5: given.fileno()},
+            )
         life.pid = transport.pid
 
     def kill_later(self, life: Life, after_s: float) -> None:

@@ -1,6 +1,7 @@
 """A worker: a process that moves requests, by what its parent says (`crew.py`). It reads no configuration and asks no backend.
 
-It is started as `python -m twisted_lb.workers.worker`, with what `Start` says as JSON, a link to its parent and the shared table.
+It is started as `python -m twisted_lb.workers.worker SLOT`, with what `Start` says as JSON in a memory file (whoever is on the machine sees command
+lines, and chance is to be guessed by nobody), a link to its parent and the shared table.
 """
 
 import contextlib
@@ -66,6 +67,7 @@ from twisted_lb.workers.table import Table
 
 LINK_FD: Final = 3
 TABLE_FD: Final = 4
+START_FD: Final = 5
 # Without its parent it goes on for so long: time enough for another one to start.
 ORPHAN_S: Final = 30.0
 # For so long what is said is kept for a parent that takes the place of the one that is gone, in seconds.
@@ -606,9 +608,9 @@ def _socket_of(fd: int) -> socket.socket:
     return sock
 
 
-def main(words: list[str]) -> None:
+def main() -> None:
     """The process of a worker, from its start to its end."""
-    start = Start(**json.loads(words[0]))
+    start = Start(**json.loads(read_memory_file(START_FD)))
     # What an own policy is imported from, wherever the parent found it.
     sys.path[:] = start.path
     from twisted.internet import reactor
@@ -631,4 +633,4 @@ def _from_signal(reactor: Any, call: Callable[[], None]) -> Callable[..., None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
