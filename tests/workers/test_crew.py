@@ -271,7 +271,11 @@ def test_a_socket_that_another_user_has_made_is_shared_by_all():
 
 
 def with_backends(*names: str) -> dict[str, Any]:
-    return {"app": SimpleNamespace(pool=SimpleNamespace(backends=dict.fromkeys(names)))}
+    return {
+        "app": SimpleNamespace(
+            pool=SimpleNamespace(backends={name: SimpleNamespace(name=name, gradient=None) for name in names})
+        )
+    }
 
 
 def go_by(crew: Crew, *names: str) -> None:

@@ -32,7 +32,7 @@ def test_who_has_ended_has_nothing_in_flight():
     fd = make_table(1, 2)
     table = Table(fd, 1, 2)
     table.lives[0][3], table.lives[1][3], table.slots[0][3] = 2, 4, 6
-    table.leave(0, 4)
+    table.leave(0)
     assert (table.load(3), table.slots[0][3]) == (4, 6)
     os.close(fd)
 
@@ -46,7 +46,7 @@ def test_who_has_ended_has_no_clients_and_takes_no_memory_for_them():
         other.add(tag, 2)
     table.sums(0).add(5, 7)
     secret, held = bytes(table.secret), os.fstat(fd).st_blocks
-    table.leave(0, 4)
+    table.leave(0)
     assert (other.elsewhere(7), table.clients(2).elsewhere(7), table.sums(1).elsewhere(5)) == (0, 2, 0)
     assert os.fstat(fd).st_blocks < held
     assert bytes(table.secret) == secret

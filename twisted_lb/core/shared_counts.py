@@ -11,18 +11,22 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.gradient import AdaptiveRules, Gradient
+from twisted_lb.core.shared_gradient import Learnt, SharedGradient
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SharedCounts(Counts):
     """The counts of one pool in one process. `rows` are views of all rows of the table, `own` is the number of the one that this
-    process writes. A slot counts for this process alone until it is placed in a column.
+    process writes. A slot counts for this process alone until it is placed in a column. `learnt`: where all tell what they see of
+    adaptive limits, and are told what these are; without it each learns by itself.
     """
 
-    __slots__ = ("_columns", "_fence", "_others", "_row")
+    __slots__ = ("_columns", "_fence", "_learnt", "_others", "_row")
 
-    def __init__(self, rows: Sequence[memoryview], own: int) -> None:
+    def __init__(self, rows: Sequence[memoryview], own: int, learnt: Learnt | None = None) -> None:
         super().__init__()
+        self._learnt: Final = learnt
         self._row: Final = rows[own]
         self._others: Final = [row for number, row in enumerate(rows) if number != own]
         self._columns: list[int] = []
@@ -47,10 +51,18 @@ class SharedCounts(Counts):
         if before == column:
             return
         self._columns[slot] = column
-        if before >= 0:
+        if before >= 0 and before not in self._columns:  # else it is another one's by now
             self._row[before] = 0
         if column >= 0:
             self._row[column] = self._own[slot]
+
+    def column(self, slot: int) -> int:
+        """The column that a slot counts in; below zero for none."""
+        return self._columns[slot]
+
+    def gradient(self, slot: int, rules: AdaptiveRules) -> Gradient:
+        """See Counts."""
+        return Gradient(rules) if self._learnt is None else SharedGradient(rules, self._learnt, self.column, slot)
 
     def claim(self, slot: int) -> bool:
         """See Counts."""

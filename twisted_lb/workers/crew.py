@@ -39,6 +39,7 @@ from twisted_lb.planned import Plan, PoolPlan
 from twisted_lb.probes import ProbeResult
 from twisted_lb.workers.codec import Encoded, Encoder, dumped
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
+from twisted_lb.workers.learning import Learning
 from twisted_lb.workers.messages import (
     Ask,
     Channel,
@@ -254,6 +255,7 @@ class Crew:
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
+        self._learning: Final = Learning(self.table, reactor)
         self._report_at: float = 0.0
         self._looking: Final = LoopingCall(self._look)
         self._looking.clock = reactor
@@ -284,6 +286,7 @@ class Crew:
         self._encoded = self._encoder.encode(self._plan_of(plane))
         self._version += 1
         self._settle_columns(plane)
+        self._learning.follow(plane, self._columns)
         for life in self.lives:
             if life.imported and not life.leaving:
                 self._configure(life)
@@ -458,7 +461,7 @@ class Crew:
         self.lives.remove(life)
         self._look_settled()
         life.close_blobs(self._version)
-        self.table.leave(life.row, self._next_column)
+        self.table.leave(life.row)
         if self._of(life.slot) is None:
             self.table.slots[life.slot][OPEN] = self.table.slots[life.slot][SERVES] = 0
         self.reports.end(life)
@@ -747,6 +750,7 @@ class Crew:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._learning.stop()
         self._look_settled()
         for life in self.lives:
             life.leaving = True

@@ -240,11 +240,12 @@ class Worker(Quiet):
             clients=table.clients(row),
             sums=table.sums(row),
             reserves=table.reserves(),
+            bindings=table.bindings,
             on_their_way=self._levelling.on_their_way,
         )
 
     def _count(self) -> SharedCounts:
-        return SharedCounts(self._table.lives, self._start.row)
+        return SharedCounts(self._table.lives, self._start.row, self._table.learnt(self._start.row))
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
