@@ -75,4 +75,8 @@ def end(life: Life) -> None:
 
 
 def with_backends(*names: str) -> dict[str, Any]:
-    return {"app": SimpleNamespace(pool=SimpleNamespace(backends=dict.fromkeys(names)))}
+    return {
+        "app": SimpleNamespace(
+            pool=SimpleNamespace(backends={name: SimpleNamespace(name=name, gradient=None) for name in names})
+        )
+    }

@@ -368,3 +368,96 @@ def test_retries_that_are_allowed_whatever_the_share_are_so_many_of_all_workers_
         assert many.get("/?status=500")[0] == 500
     # Ten at once, and one more each second: whichever worker it was.
     assert 10 <= many.metrics("twisted_lb_retries_total") <= 11 + time.monotonic() - began_at
+
+
+def test_an_adaptive_limit_is_one_for_all_workers_and_what_is_said_of_it_is_what_they_go_by(world):
+    backend = Counting(0.01)
+    with contextlib.closing(backend):
+        adaptive = 'max_in_flight = "adaptive"\nadaptive = { least = 2, most = 4 }'
+        many = Many(world, backends=0, others=[backend.port], head=adaptive, more="[queue]\ntimeout_s = 60\n")
+        done: list[int] = []
+
+        def client() -> None:
+            connection = http.client.HTTPConnection("127.0.0.1", many.port, timeout=60)
+            with contextlib.closing(connection):
+                for _ in range(60):
+                    connection.request("GET", "/")
+                    answer = connection.getresponse()
+                    answer.read()
+                    done.append(answer.status)
+
+        clients = [threading.Thread(target=client) for _ in range(12)]
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+        assert done == [200] * 720
+        assert 2 <= backend.most <= 4
+        [told] = many.ask("/v1/backends")["backends"]
+        assert 2 <= told["limit"] <= 4
+        # Somebody has learnt something, and says what.
+        assert " ms, unloaded " in told["limit_why"]
+        assert many.metrics("twisted_lb_backend_limit") == told["limit"]
+
+
+class Sessions:
+    """A backend whose sessions are known to itself alone: `X-Session` of the answer to a request that has none; 404 for those of others."""
+
+    def __init__(self) -> None:
+        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.port = self._sock.getsockname()[1]
+        self.known: set[bytes] = set()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._sock.accept()[0],), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        with sock, contextlib.suppress(OSError):
+            while True:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    data = sock.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                sock.sendall(self._answer(re.search(rb"(?im)^x-session: *(\w+)\r$", head)))
+
+    def _answer(self, found: "re.Match[bytes] | None") -> bytes:
+        if found is None:
+            session = os.urandom(8).hex().encode()
+            self.known.add(session)
+            return b"HTTP/1.1 200 OK\r\nX-Session: %b\r\nContent-Length: 0\r\n\r\n" % session
+        if found[1] in self.known:
+            return b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+        return b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def test_a_session_that_one_worker_has_learnt_is_known_to_all(world):
+    with contextlib.closing(Sessions()) as one, contextlib.closing(Sessions()) as other:
+        more = '[affinity]\nlearn = { header = "X-Session" }\n'
+        many = Many(world, backends=0, others=[one.port, other.port], more=more)
+
+        def ask(session: str) -> tuple[int, str]:
+            connection = http.client.HTTPConnection("127.0.0.1", many.port, timeout=60)
+            with contextlib.closing(connection):
+                connection.request("GET", "/", headers={"X-Session": session} if session else {})
+                answer = connection.getresponse()
+                answer.read()
+                return answer.status, answer.headers.get("X-Session", "")
+
+        sessions = [ask("")[1] for _ in range(20)]
+        # Each on connections of its own, wherever the kernel brings them.
+        assert [ask(session)[0] for session in sessions for _ in range(4)] == [200] * 80
+        assert many.metrics("twisted_lb_affinity_bindings") == 20
+        # What a worker has learnt is not gone with it.
+        pids = many.pids()
+        os.kill(pids[1], KILL)
+        until(lambda: many.pids()[1] != pids[1])
+        assert [ask(session)[0] for session in sessions] == [200] * 20
+        assert many.metrics("twisted_lb_affinity_bindings") == 20

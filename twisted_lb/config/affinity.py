@@ -179,7 +179,7 @@ class AffinityConfig(Model):
         ge=1,
         le=10_000_000,
         description="How many bindings a process keeps by `header`, `client` and `learn`; beyond that the one that was used least recently is "
-        "forgotten. Each takes about 200 bytes.",
+        "forgotten. Each takes about 200 bytes. Workers have one table for all pools, with room for 262,144.",
     )
     when_full: Literal["rebind", "wait"] = Field(
         default="rebind",

@@ -1,6 +1,7 @@
 """Affinity (sticky sessions): which backend the requests of one client or session are bound to, and what becomes of that."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -198,6 +199,9 @@ class Bindings:
         if home is not None:
             home.backend = None
 
+    def follow(self, backends: Iterable[Backend]) -> None:
+        """These are the members now."""
+
     # Keys.
 
     def find(self, key: int, now: float, *, touch: bool = True) -> Home | None:
@@ -278,6 +282,10 @@ class Bindings:
         if held is Held.REMOVED:
             return f"the backend that it was bound to by {by} is not there any more"
         return f"{bond.at}, to which it was bound by {by}, {_TOLD[held]}"
+
+    def count(self, now: float) -> int:
+        """How many keys are bound."""
+        return len(self._table)
 
     def __len__(self) -> int:
         return len(self._table)

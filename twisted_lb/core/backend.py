@@ -356,7 +356,7 @@ class Backend:
         if rules is None:
             self.gradient = None
         elif self.gradient is None:
-            self.gradient = Gradient(rules)
+            self.gradient = self.counts.gradient(self.slot, rules)
         elif self.gradient.rules != rules:
             self.gradient.configure(rules)
 
@@ -391,7 +391,7 @@ class Backend:
         self.admin = other.admin
         self.health = other.health
         self.agent = other.agent
-        self.gradient = other.gradient
+        self.gradient = None if other.gradient is None else other.gradient.handed_to(self.slot)
         self.weighing.cold = other.weighing.cold
         self.weighing.since = other.weighing.since
         self.reasons.update(other.reasons)

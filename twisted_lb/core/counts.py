@@ -6,6 +6,8 @@ its own cells only, and reads the others'.
 
 from mypy_extensions import mypyc_attr
 
+from twisted_lb.core.gradient import AdaptiveRules, Gradient
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Counts:
@@ -96,6 +98,10 @@ class Counts:
         overrides it.
         """
         return tuple(self._own)
+
+    def gradient(self, slot: int, rules: AdaptiveRules) -> Gradient:
+        """What learns by these rules how many a slot may have."""
+        return Gradient(rules)
 
     def __repr__(self) -> str:
         return f"<Counts {sum(self._own)} in flight, {len(self._own) - len(self._free)} slots>"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import Final
 
+from mypy_extensions import mypyc_attr
+
 from twisted_lb.core.never import NEVER
 
 # Envoy's bounds of the gradient, so that no single window moves the limit by much more than a half.
@@ -50,6 +52,23 @@ class AdaptiveRules:
     measure_s: float = 60.0
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What was seen elsewhere of the answers of a backend since it was asked last: how many `samples`, the sum of the logarithms of their
+    latencies, how many were of requests that nothing is learnt of (`early`), and how many were in flight at most in this window.
+    """
+
+    samples: int
+    logs: float
+    early: int
+    peak: int
+
+
+def log_of(latency_s: float) -> float:
+    """The logarithm of a latency."""
+    return log(max(latency_s, _LEAST_S))
+
+
 def gradient_step(limit: float, unloaded_s: float, sample_s: float, tolerance_percent: float = 25.0) -> float:
     """The limit that follows a window with this latency (Envoy): `limit * gradient` and, as headroom for bursts, the square root of
     that. The gradient is the unloaded latency with its tolerance over that of the window, 0.5 to 2.
@@ -59,6 +78,7 @@ def gradient_step(limit: float, unloaded_s: float, sample_s: float, tolerance_pe
     return moved + sqrt(moved)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Gradient:
     """The adaptive limit of one backend. All times are monotonic seconds.
 
@@ -139,13 +159,47 @@ class Gradient:
         """
         if self._probe and not answered:
             return False
-        began = now - latency_s
-        if began < self._counted_from:
-            if in_flight > self.limit or self._counted_from == NEVER:
-                self._counted_from = now  # a measurement begins when what was in flight beyond it has ended
+        if now - latency_s < self._counted_from:
+            self._begin_anew(in_flight, now)
             return False
-        self._logs += log(max(latency_s, _LEAST_S))
+        self._logs += log_of(latency_s)
         self._samples += 1
+        return self._end_window(in_flight, now)
+
+    def gather(self, gathered: "Gathered", in_flight: int, now: float) -> bool:
+        """Requests were answered elsewhere; so many are in flight everywhere. Whether the limit is another one now."""
+        if gathered.early:
+            self._begin_anew(in_flight, now)
+        self._peak = max(self._peak, gathered.peak)
+        self._logs += gathered.logs
+        self._samples += gathered.samples
+        return gathered.samples > 0 and self._end_window(in_flight, now)
+
+    @property
+    def counted_from(self) -> float:
+        """Of requests that began before this nothing is learnt; NEVER: of none, until one was answered."""
+        return self._counted_from
+
+    @property
+    def measures(self) -> bool:
+        """Whether the unloaded latency is measured now."""
+        return self._probe > 0
+
+    def follow(self) -> bool:
+        """Follow what was learnt elsewhere, if anything is. Whether the limit is another one now."""
+        return False
+
+    def handed_to(self, slot: int) -> "Gradient":
+        """What is learnt of the same server in another slot."""
+        return self
+
+    def _begin_anew(self, in_flight: int, now: float) -> None:
+        """Something was answered that nothing is learnt of. A measurement begins when what was in flight beyond it has ended."""
+        if in_flight > self.limit or self._counted_from == NEVER:
+            self._counted_from = now
+
+    def _end_window(self, in_flight: int, now: float) -> bool:
+        """End a window that has samples enough. Whether the limit is another one now."""
         if self._samples < max(SAMPLES, 0 if self._probe else 2 * self.limit):
             return False
         before = self.limit

@@ -441,7 +441,7 @@ def pool_measures(
         minded=pool.minded or NOT_MINDED,
         prefixes=tuple(pool.prefixes.items()),
         affinity=None if bindings is None else tuple(totals.affinity),
-        bindings=0 if bindings is None else len(bindings),
+        bindings=0 if bindings is None else bindings.count(now),
         bindings_forgotten=0 if bindings is None else bindings.forgotten,
         mirror=_mirror_measures(pool),
     )

@@ -82,7 +82,7 @@ class Pool:
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
     pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
     long who was ejected rests, `jitter` for how long requests wait before they are tried again, so that these move no pick; `rng` unless
-    given; `reserve` is that of the retry budget, its own unless given. All times are monotonic seconds.
+    given; `reserve` is that of the retry budget, its own unless given; `bind` makes what is bound by affinity. All times are monotonic seconds.
     """
 
     def __init__(
@@ -97,6 +97,7 @@ class Pool:
         chance: Random | None = None,
         jitter: Random | None = None,
         reserve: Reserve | None = None,
+        bind: Callable[[AffinityRules], Bindings] = Bindings,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -114,7 +115,8 @@ class Pool:
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
         self.pace: Final = Pace()
-        self.bindings: Bindings | None = None if settings.affinity is None else Bindings(settings.affinity)  # affinity
+        self._bind: Final = bind
+        self.bindings: Bindings | None = None if settings.affinity is None else bind(settings.affinity)  # affinity
         self.jitter: Final = rng if jitter is None else jitter
         self.hedging: Hedging | None = hedged_by(settings.hedge, None)
         self._resting: Final = Resting()
@@ -166,6 +168,8 @@ class Pool:
                     self._leaves(backend, now)
         for backend in self._resting.forget(now, succession.names):
             self._leaves(backend, now)
+        if self.bindings is not None:
+            self.bindings.follow(self.backends.values())
         self._updating = False
         self._follow_ramps(now)
         self._count_levels(now)
@@ -309,7 +313,8 @@ class Pool:
         if rules is None:
             self.bindings = None
         elif self.bindings is None:
-            self.bindings = Bindings(rules)
+            self.bindings = self._bind(rules)
+            self.bindings.follow(self.backends.values())
         else:
             self.bindings.configure(rules)
 
@@ -372,9 +377,9 @@ class Pool:
     def _tell(self, backend: Backend) -> None:
         """Who hears of a backend's leases from now on."""
         load: Load | None = backend.load
-        backend.told = load if backend.gradient is None else Limiting(backend, load, self._limit_moved)
+        backend.told = load if backend.gradient is None else Limiting(backend, load, self.limit_moved)
 
-    def _limit_moved(self, backend: Backend, now: float) -> None:
+    def limit_moved(self, backend: Backend, now: float) -> None:
         """A backend's adaptive limit is another one. It is no event: that would be several a minute."""
         if backend.slot >= 0:
             backend.bound(backend.own_limit, self.settings.max_in_flight)
@@ -1087,8 +1092,10 @@ class Pool:
             self._changed(backend, event, now)
 
     def look_elsewhere(self) -> None:
-        """Other processes may have claimed places, or left some: see who is full now. O(backends)."""
+        """Other processes may have claimed places, or left some, or a limit was learnt: see who is full now. O(backends)."""
         for backend in self.backends.values():
+            if backend.gradient is not None and backend.gradient.follow():
+                self.limit_moved(backend, 0.0)
             backend.refresh_usable()
 
     def _may_end(self, backend: Backend, asked_at: float) -> bool:

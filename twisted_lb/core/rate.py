@@ -77,6 +77,10 @@ class Hashes:
         number = int.from_bytes(self._begun.digest(), "big")
         self._limit: Final = (number % ((1 << _LIMIT_BITS) - 1) + 1) << _KEY_BITS
 
+    def made(self, slot_hash: int) -> bool:
+        """Whether a hash is one of this limit's keys."""
+        return slot_hash >> _KEY_BITS << _KEY_BITS == self._limit
+
     def of(self, key: bytes) -> int:
         """The hash of a key: the first bits say the limit, and it is never 0."""
         state = self._begun.copy()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Final
 
+from twisted_lb.core.affinity import AffinityRules, Bindings
 from twisted_lb.core.counts import Counts
 from twisted_lb.core.rate import CELLS, Hashes, Rates
 from twisted_lb.core.reserve import Reserve, SharedReserve
 from twisted_lb.core.running import Running
+from twisted_lb.core.shared_bindings import SharedBindings
 from twisted_lb.core.shared_running import SharedRunning
 from twisted_lb.core.tallies import Amount, SharedAmount, Tallies
 
@@ -18,7 +20,7 @@ def _none() -> int:
 class Share:
     """Which one this is of so many processes (`number`, from 0), and what they share. `counts` makes what a pool counts its requests in
     flight in; `rates` is the memory of rate limits, and `secret` that of their keys: left out, they are a process's own. So are `clients`,
-    tallies by the key of a client, `sums`, of one thing each, and `reserves` of retries. `on_their_way` says how many connections were handed on to another
+    tallies by the key of a client, `sums`, of one thing each, `reserves` of retries, and `bindings` (affinity), which one of them counts. `on_their_way` says how many connections were handed on to another
     one that has not taken them in yet.
     """
 
@@ -32,6 +34,9 @@ class Share:
         clients: Tallies | None = None,
         sums: Tallies | None = None,
         reserves: Rates | None = None,
+        bindings: memoryview | None = None,
+        *,
+        counts_bindings: bool = False,
         on_their_way: Callable[[], int] = _none,
     ) -> None:
         self.number: Final = number
@@ -43,6 +48,8 @@ class Share:
         self._clients: Final = clients
         self._sums: Final = sums
         self._reserves: Final = reserves
+        self._bindings: Final = bindings
+        self._counts_bindings: Final = counts_bindings
 
     def new_rates(self) -> Rates:
         """The table of rate limits."""
@@ -57,6 +64,12 @@ class Share:
     def reserve(self, pool: str) -> Reserve:
         """The reserve of the retry budget of a pool."""
         return Reserve() if self._reserves is None else SharedReserve(self._reserves, pool, self.secret)
+
+    def bindings(self, pool: str, rules: AffinityRules) -> Bindings:
+        """What is bound in a pool by these rules (affinity)."""
+        if self._bindings is None:
+            return Bindings(rules)
+        return SharedBindings(rules, self._bindings, pool, self.secret, counts=self._counts_bindings)
 
     def amount(self, what: str) -> Amount | None:
         """How much there is of what has this name in all of them; None where there is one process alone."""

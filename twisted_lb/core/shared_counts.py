@@ -11,19 +11,23 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from twisted_lb.core.counts import Counts
+from twisted_lb.core.gradient import AdaptiveRules, Gradient
+from twisted_lb.core.shared_gradient import Learnt, SharedGradient
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SharedCounts(Counts):
     """The counts of one pool in one process. `rows` are views of all rows of the table, `in_use` is a cell with how many of them anybody
     writes, the first ones; `own` is the number of the one that this process writes. A slot counts for this process alone until it is
-    placed in a column.
+    placed in a column. `learnt`: where all tell what they see of adaptive limits, and are told what these are; without it each learns by
+    itself.
     """
 
-    __slots__ = ("_columns", "_fence", "_in_use", "_row", "_rows")
+    __slots__ = ("_columns", "_fence", "_in_use", "_learnt", "_row", "_rows")
 
-    def __init__(self, rows: Sequence[memoryview], own: int, in_use: memoryview) -> None:
+    def __init__(self, rows: Sequence[memoryview], own: int, in_use: memoryview, learnt: Learnt | None = None) -> None:
         super().__init__()
+        self._learnt: Final = learnt
         self._row: Final = rows[own]
         self._rows: Final = list(rows)
         self._in_use: Final = in_use
@@ -49,10 +53,18 @@ class SharedCounts(Counts):
         if before == column:
             return
         self._columns[slot] = column
-        if before >= 0:
+        if before >= 0 and before not in self._columns:  # else it is another one's by now
             self._row[before] = 0
         if column >= 0:
             self._row[column] = self._own[slot]
+
+    def column(self, slot: int) -> int:
+        """The column that a slot counts in; below zero for none."""
+        return self._columns[slot]
+
+    def gradient(self, slot: int, rules: AdaptiveRules) -> Gradient:
+        """See Counts."""
+        return Gradient(rules) if self._learnt is None else SharedGradient(rules, self._learnt, self.column, slot)
 
     def claim(self, slot: int) -> bool:
         """See Counts."""

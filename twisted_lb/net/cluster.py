@@ -1,6 +1,7 @@
 """A cluster (Envoy's word): a pool at work, with its backends' connections and checks. The one owner of membership."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, Protocol
 
 from twisted_lb.core.address import Address, TcpAddress
@@ -136,6 +137,7 @@ class Cluster(Keeper):
             chance=runtime.stream(f"ejection {name}"),
             jitter=runtime.stream(f"backoff {name}"),
             reserve=runtime.share.reserve(name),
+            bind=partial(runtime.share.bindings, name),
         )
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool, secret=runtime.share.secret)
         self.checks: Checking | None = None

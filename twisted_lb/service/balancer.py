@@ -42,6 +42,7 @@ from twisted_lb.core.backend import BackendSpec, refuse_twice, specs_of
 from twisted_lb.core.events import Event
 from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.core.overlay import Overlay
+from twisted_lb.core.share import ALONE
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.discovery.provider import Means, Provider
 from twisted_lb.discovery.providers import make_provider
@@ -318,10 +319,16 @@ class LoadBalancerService(MultiService):
         assert self._openings is not None
         opened = self._openings
         self._limit = raise_descriptor_limit()
-        runtime = runtime_of(self._reactor, self._seed, self._nothing_moves, whole_process=self._whole_process)
         workers = self._workers
         if workers > 1:
             self._crew = Crew(self._reactor, workers, self._seed, self._whose, self._inheritance)
+        runtime = runtime_of(
+            self._reactor,
+            self._seed,
+            self._nothing_moves,
+            whole_process=self._whole_process,
+            share=ALONE if self._crew is None else self._crew.table.of_parent(),
+        )
         sight = None if self._crew is None else Sight(self._crew)
         operating = self._operating = Operating(self, runtime.wall.read, runtime.time, sight)
         if self._crew is None:

@@ -1,6 +1,6 @@
 """Columns of the shared table: each backend has one, as long as anybody knows it, or has anything in flight there."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from twisted.logger import Logger
@@ -51,6 +51,11 @@ class Columns:
     def of(self, pool: str, backend: str) -> int | None:
         """The column of a backend; None where it has none."""
         return self._columns.get((pool, backend))
+
+    @property
+    def by_key(self) -> Mapping[Key, int]:
+        """The columns by backends."""
+        return self._columns
 
     def by_pool(self) -> dict[str, dict[str, int]]:
         """The columns by pool and backend."""

@@ -38,6 +38,7 @@ from twisted_lb.workers.columns import Columns
 from twisted_lb.workers.facts import Fact, Generation
 from twisted_lb.workers.handover import Handover, OldSocket, OldWorker
 from twisted_lb.workers.inheritance import Inheritance, Inherited
+from twisted_lb.workers.learning import Learning
 from twisted_lb.workers.levelling import pass_on
 from twisted_lb.workers.life import KILL_S, Life, Watched, reason_of
 from twisted_lb.workers.meeting import Control, place_of
@@ -125,6 +126,7 @@ class Crew:
         self._done: Deferred[None] | None = None
         self.restarts: int = 0
         self.reports: Final = Reports(self.ask)
+        self._learning: Final = Learning(self.table, reactor)
         self._report_at: float = 0.0
         self._looking: Final = LoopingCall(self._look)
         self._looking.clock = reactor
@@ -203,6 +205,7 @@ class Crew:
         # What workers of another program know is known as long as they live.
         taken = [0 if life.old else life.version for life in self.lives if life.row is not None]
         self._columns.settle(present, self._version, taken)
+        self._learning.follow(plane, self._columns.by_key)
         for life in self.lives:
             if life.follows:
                 self._configure(life)
@@ -621,6 +624,7 @@ class Crew:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        self._learning.stop()
         self._settling.look(over=True)
         for life in self.lives:
             life.leaving = True

@@ -11,6 +11,9 @@ import sys
 from typing import Final
 
 from twisted_lb.core.rate import CELLS, Rates
+from twisted_lb.core.share import Share
+from twisted_lb.core.shared_bindings import BYTES as _BINDINGS_BYTES
+from twisted_lb.core.shared_gradient import WORDS, Learner, Learnt
 from twisted_lb.core.tallies import Tallies
 
 # Backends of all pools together that counts can be shared for.
@@ -26,7 +29,8 @@ _SECRET_BYTES: Final = 32
 _CLIENTS_BYTES: Final = 16 << 16
 _SUMS_BYTES: Final = 16 << 12
 _TALLIES_BYTES: Final = _CLIENTS_BYTES + _SUMS_BYTES
-_NOTHING: Final = memoryview(bytes(_ROW_BYTES)).cast("q")
+# Of adaptive limits, what each life sees, and what its parent says.
+_LEARNT_BYTES: Final = COLUMNS * WORDS * _CELL_BYTES
 
 
 # Of the parent: the first so many rows of lives are in use, the first so many columns have been given to backends; and then the process
@@ -67,8 +71,8 @@ def is_understood(fd: int, slots: int, lives: int) -> bool:
 
 
 def _size(slots: int, lives: int) -> int:
-    rows = (1 + slots + lives) * _ROW_BYTES
-    return rows + lives * _TALLIES_BYTES + _RATES_BYTES + _RESERVES_BYTES + _SECRET_BYTES
+    rows = (1 + slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + (lives + 1) * _LEARNT_BYTES
+    return rows + _BINDINGS_BYTES + _RATES_BYTES + _RESERVES_BYTES + _SECRET_BYTES
 
 
 # Of a slot: clients connected now, connections that have come from other slots, whether somebody takes them in, how often its worker
@@ -84,7 +88,8 @@ class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
     flight at each backend; `rates` and `secret` what rate limits share.
 
-    In this order, from the first byte: the parent's row, rows of slots, rows of lives, tallies of each life (clients, sums), rates, reserves, secret.
+    In this order, from the first byte: the parent's row, rows of slots, rows of lives, tallies of each life (clients, sums), what each has
+    seen of adaptive limits, and what these are, bindings, rates, reserves, secret.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
@@ -97,6 +102,11 @@ class Table:
         self._clients: Final = [one[:_CLIENTS_BYTES].cast("q") for one in tallies]
         self._sums: Final = [one[_CLIENTS_BYTES:].cast("q") for one in tallies]
         end += lives * _TALLIES_BYTES
+        self._learnt_begin: Final = end
+        self._learnt: Final = [every[end + row * _LEARNT_BYTES :][:_LEARNT_BYTES].cast("q") for row in range(lives + 1)]
+        end += (lives + 1) * _LEARNT_BYTES
+        self.bindings: Final = every[end : end + _BINDINGS_BYTES]
+        end += _BINDINGS_BYTES
         # The table of rate limits, and the secret of their keys, which the parent has made.
         self.rates: Final = every[end : end + _RATES_BYTES]
         end += _RATES_BYTES
@@ -142,10 +152,13 @@ class Table:
 
     def leave(self, life: int) -> None:
         """A life is over: nothing of it is in flight any more, and it has no clients."""
-        columns = self.given
-        self.lives[life][:columns] = _NOTHING[:columns]
         # Zeros again, and no memory: most of it was never written to.
-        self._map.madvise(mmap.MADV_REMOVE, self._tallies_begin + life * _TALLIES_BYTES, _TALLIES_BYTES)
+        for begin, size in (
+            ((1 + len(self.slots) + life) * _ROW_BYTES, _ROW_BYTES),
+            (self._tallies_begin + life * _TALLIES_BYTES, _TALLIES_BYTES),
+            (self._learnt_begin + life * _LEARNT_BYTES, _LEARNT_BYTES),
+        ):
+            self._map.madvise(mmap.MADV_REMOVE, begin, size)
         self.head[_PIDS + life] = 0
         rows = [row for row in range(len(self.lives)) if self.head[_PIDS + row]]
         self.in_use[0] = max(rows, default=-1) + 1
@@ -161,6 +174,18 @@ class Table:
     def sums(self, life: int) -> Tallies:
         """The tallies of one thing each of this life, for its process."""
         return Tallies(self._sums, life, self.in_use)
+
+    def of_parent(self) -> Share:
+        """What the parent shares with its workers."""
+        return Share(secret=bytes(self.secret), bindings=self.bindings, counts_bindings=True)
+
+    def learnt(self, life: int) -> Learnt:
+        """What this life sees of adaptive limits, for its process."""
+        return Learnt(self._learnt[-1], self._learnt[life])
+
+    def learner(self) -> Learner:
+        """Who learns adaptive limits, for the parent."""
+        return Learner(self._learnt[:-1], self._learnt[-1])
 
     def load(self, column: int) -> int:
         """What all have in flight in a column."""

@@ -399,11 +399,12 @@ class Worker:
             clients=table.clients(row),
             sums=table.sums(row),
             reserves=table.reserves(),
+            bindings=table.bindings,
             on_their_way=self._levelling.on_their_way,
         )
 
     def _count(self) -> SharedCounts:
-        return SharedCounts(self._table.lives, self._start.row, self._table.in_use)
+        return SharedCounts(self._table.lives, self._start.row, self._table.in_use, self._table.learnt(self._start.row))
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
