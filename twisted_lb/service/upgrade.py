@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.admin.operator import Refused
 from twisted_lb.respawn import HANDOVER, REHEARSES, Respawn
+from twisted_lb.service.last_words import gist
 from twisted_lb.workers.handover import Handover
 
 # Signals that would end the new program before it hears them.
@@ -121,7 +122,10 @@ class Upgrade:
             if why:
                 raise Refused("busy", why)
             if status != 0:
-                raise Refused("bad_program", f"the new program cannot start: {said or f'status {status}'}")
+                short = gist(said)
+                if short != said:
+                    _log.error("upgrade: the new program has said:\n{said}", said=said)
+                raise Refused("bad_program", f"the new program cannot start: {short or f'status {status}'}")
 
         return child.done.addCallback(ended)
 
