@@ -87,3 +87,20 @@ def test_what_cannot_be_started_again_is_said(words, why):
 
 def test_this_process_is_started_again_from_where_it_was_started():
     assert Respawn((PYTHON, "twistd", "lb")).folder == os.getcwd()
+
+
+@pytest.mark.parametrize("options", [[], ["-sP"]])
+def test_a_script_is_executed_whatever_interpreter_it_names_by_now(options):
+    """The interpreter of another version is in another place."""
+    named = [PYTHON, *options]
+    one = Respawn((*named, "current/bin/twistd", "-n", "lb"), "/srv", PYTHON, named)
+    assert (one.executable, one.words) == (
+        "/srv/current/bin/twistd",
+        ["current/bin/twistd", "--nodaemon", "--pidfile=", "lb"],
+    )
+
+
+def test_a_script_whose_interpreter_was_named_by_whoever_started_it_has_it_again():
+    words = ("/opt/python", "/venv/bin/twistd", "-n", "lb")
+    one = Respawn(words, "/srv", "/opt/python", [PYTHON])
+    assert (one.executable, one.words[:2]) == ("/opt/python", ["/opt/python", "/venv/bin/twistd"])

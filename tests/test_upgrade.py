@@ -57,9 +57,12 @@ def house(monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "twisted_lb", "lb", "--config", "x"])
     monkeypatch.setattr(upgrades.os, "execve", execve)
     prepared = []
-    one = Upgrade(reactor, handover, lambda: prepared.append(len(made)))
+    why_not = [""]
+    one = Upgrade(reactor, handover, lambda: why_not[-1], lambda: prepared.append(len(made)))
     with sock:
-        yield SimpleNamespace(upgrade=one, reactor=reactor, made=made, executed=executed, prepared=prepared, sock=sock)
+        yield SimpleNamespace(
+            upgrade=one, reactor=reactor, made=made, executed=executed, prepared=prepared, sock=sock, why_not=why_not
+        )
 
 
 def begin(house, pid_file=""):
@@ -154,3 +157,43 @@ def test_a_process_that_cannot_be_started_again_says_why(house, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", "x"])
     assert begin(house)[0].detail == "this process cannot be started again: it is a program of `python -c`"
     assert not house.upgrade.under_way
+
+
+def test_it_is_refused_at_once_where_there_can_be_none(house):
+    house.why_not.append("the balancer starts or stops")
+    [refused] = begin(house)
+    assert (refused.code, refused.detail) == ("busy", "the balancer starts or stops")
+    assert house.reactor.children == []
+
+
+def test_there_is_one_at_a_time(house):
+    begin(house)
+    assert begin(house)[0].detail == "an upgrade is under way"
+    assert len(house.reactor.children) == 1
+
+
+def test_what_has_changed_during_the_rehearsal_counts(house):
+    told = begin(house)
+    house.why_not.append("the balancer starts or stops")
+    end(house)
+    assert told[0].detail == "the balancer starts or stops"
+    house.reactor.advance(1)
+    assert house.executed == []
+    assert not house.upgrade.under_way
+
+
+def test_a_stop_in_the_moment_before_is_a_stop(house):
+    begin(house)
+    end(house)
+    house.why_not.append("the balancer starts or stops")
+    house.reactor.advance(1)
+    assert (house.executed, house.prepared) == ([], [])
+
+
+def test_a_stop_ends_the_rehearsal(house):
+    begin(house)
+    house.upgrade.stop()
+    assert house.reactor.children[0].killed == ["KILL"]
+    end(house, 1)
+    house.upgrade.stop()
+    assert house.reactor.children[0].killed == ["KILL"]

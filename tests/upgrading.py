@@ -5,18 +5,22 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ports import free_port
 from processes import BIN, PATIENCE_S, Running, Stage, until
+
+import twisted_lb
 
 TERM, KILL, USR2 = signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2
 MODULE = [sys.executable, "-m", "twisted_lb", "lb"]
@@ -76,10 +80,12 @@ class Daemon:
         new.write_text(text)
         new.replace(self.file)
 
-    def start(self, *words: str, name: str = "lb", program: Sequence[str] = MODULE) -> "Daemon":
+    def start(self, *words: str, name: str = "lb", program: Sequence[str] = MODULE, wait: bool = True) -> "Daemon":
         """Start it, and wait until all workers serve."""
         self.lb = Own(self.folder, name, [*program, "--config", str(self.file), *words], self.environment)
         self.world.running.append(self.lb)
+        if not wait:
+            return self
         until(lambda: self.serving() or self.lb.process.poll() is not None, "workers serve")
         assert self.lb.process.poll() is None, self.lb.log
         return self
@@ -87,6 +93,13 @@ class Daemon:
     @property
     def log(self) -> str:
         return self.lb.log
+
+    def reached(self) -> bool:
+        """Whether it answers operators."""
+        try:
+            return "version" in self.ask("/v1/status")
+        except (OSError, http.client.HTTPException):
+            return False
 
     def serving(self, generation: int | None = None) -> bool:
         """Whether all workers serve, and are of that program."""
@@ -469,3 +482,33 @@ class Counted:
 
     def close(self) -> None:
         pass
+
+
+class Copies:
+    """Copies of the package, so that what stands there can be another version, or none, later."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def make(self, name: str) -> Path:
+        """A copy in a folder of this name, which is to be on the path."""
+        home = Path(twisted_lb.__file__).parent
+        copy = self.folder / name / "twisted_lb"
+        shutil.copytree(home, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        return copy
+
+    def environment(self, name: str) -> dict[str, str]:
+        """With it first on the path."""
+        before = os.environ.get("PYTHONPATH", "")
+        return {**os.environ, "PYTHONPATH": os.pathsep.join(one for one in (str(self.folder / name), before) if one)}
+
+    def venv(self, name: str) -> Path:
+        """An environment of its own, with what is in this one."""
+        folder = self.folder / name
+        venv.create(folder, symlinks=True)
+        [packages] = (folder / "lib").glob("python*/site-packages")
+        (packages / "ours.pth").write_text("\n".join(one for one in sys.path if "site-packages" in one))
+        script = folder / "bin" / "twistd"
+        script.write_text(f"#!{folder}/bin/python\nfrom twisted.scripts.twistd import run\nrun()\n")
+        script.chmod(0o755)
+        return folder

@@ -1,5 +1,6 @@
 """Respawning: the command line that this process was started with, for the program that takes its place in it."""
 
+import contextlib
 import getopt
 import os
 import sys
@@ -23,6 +24,41 @@ def _folder() -> str:
 
 # Where the process was started: twistd changes its directory later. This module is imported before.
 STARTED_IN: Final = _folder()
+
+
+def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is the interpreter's, with the program, and what is the program's."""
+    for at, word in enumerate(words):
+        if word == "-m":
+            return list(words[: at + 2]), list(words[at + 2 :])
+        if word.startswith("-m") or not word.startswith("-"):
+            return list(words[: at + 1]), list(words[at + 1 :])
+        if word in ("-W", "-X") and at + 1 < len(words):
+            return _behind(words, at + 2)
+        if word == "-c":
+            raise ValueError("it is a program of `python -c`")
+    raise ValueError("it has no program")
+
+
+def _behind(words: Sequence[str], at: int) -> tuple[list[str], list[str]]:
+    before, own = _split(words[at:])
+    return [*words[:at], *before], own
+
+
+def _interpreter() -> list[str]:
+    """What the first line of our program names, if it is a script that can be executed: the interpreter, and an option perhaps."""
+    with contextlib.suppress(ValueError, OSError):
+        before, _ = _split(sys.orig_argv[1:])
+        if os.access(before[-1], os.X_OK):
+            with open(before[-1], "rb") as file:
+                first = file.readline(256)  # as the kernel does
+            if first.startswith(b"#!"):
+                return os.fsdecode(first[2:]).strip().split(maxsplit=1)
+    return []
+
+
+# And by what, where the first line of a script names it: [] where none does.
+STARTED_BY: Final = _interpreter()
 # Options of twistd that have done their work: whoever it is that starts again is a daemon already, is the user that it was to be, and
 # has a pid file.
 _DONE: Final = ("nodaemon", "pidfile", "uid", "gid", "euid")
@@ -32,15 +68,28 @@ class Respawn:
     """How this process is started again: `executable` with `words`, in the folder `folder`. ValueError where it cannot be.
 
     `words` are what the interpreter was called with (sys.orig_argv). The paths in them stay as they are: behind a link there may
-    be another version by now.
+    be another version by now. So it is with the interpreter: where it was `named` by the first line of a script, the script is executed,
+    whatever its first line says by now.
     """
 
-    def __init__(self, words: Sequence[str], folder: str = STARTED_IN, executable: str = "") -> None:
-        self.executable: Final = executable or sys.executable
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: str = STARTED_IN,
+        executable: str = "",
+        named: Sequence[str] = STARTED_BY,
+    ) -> None:
         self.folder: Final = folder
         self.pid_file: str = ""
         before, own = _split(words[1:])
-        self.words: Final = [words[0], *before, *(own if _is_ours(before) else self._twistds(own))]
+        own = list(own if _is_ours(before) else self._twistds(own))
+        script = os.path.join(folder, before[-1])
+        if [words[0], *before[:-1]] == named:
+            self.executable: str = script
+            self.words: list[str] = [before[-1], *own]
+        else:
+            self.executable = executable or sys.executable
+            self.words = [words[0], *before, *own]
 
     def _twistds(self, own: Sequence[str]) -> list[str]:
         """The words of twistd as they are to be now."""
@@ -65,25 +114,6 @@ class Respawn:
                 if value and not word.startswith("--"):
                     words.append(value)
         return [*words, *rest]
-
-
-def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What is the interpreter's, with the program, and what is the program's."""
-    for at, word in enumerate(words):
-        if word == "-m":
-            return list(words[: at + 2]), list(words[at + 2 :])
-        if word.startswith("-m") or not word.startswith("-"):
-            return list(words[: at + 1]), list(words[at + 1 :])
-        if word in ("-W", "-X") and at + 1 < len(words):
-            return _behind(words, at + 2)
-        if word == "-c":
-            raise ValueError("it is a program of `python -c`")
-    raise ValueError("it has no program")
-
-
-def _behind(words: Sequence[str], at: int) -> tuple[list[str], list[str]]:
-    before, own = _split(words[at:])
-    return [*words[:at], *before], own
 
 
 def _is_ours(before: Sequence[str]) -> bool:

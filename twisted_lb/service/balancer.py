@@ -17,7 +17,7 @@ from pwd import getpwuid
 from typing import Any, Final
 
 from twisted.application.service import IProcess, MultiService
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -156,7 +156,7 @@ class LoadBalancerService(MultiService):
         self._crew: Crew | None = None  # the workers, where there are any
         self._inheritance: Inheritance | None = None  # what a parent before this one has left
         self._pid_file: str = ""  # of the program before this one
-        self._upgrade: Final = Upgrade(reactor, self._handed_over, self._before_upgrade)
+        self._upgrade: Final = Upgrade(reactor, self._handed_over, self._no_upgrade, self._before_upgrade)
         self._clones: dict[
             socket.socket, list[socket.socket]
         ] = {}  # of listening sockets, for workers that are to begin
@@ -584,26 +584,16 @@ class LoadBalancerService(MultiService):
 
     def upgrade(self) -> None:
         """Become the program that stands where this one was started from (SIGUSR2), or change nothing and say why in the log."""
-
-        def refused(failure: Failure) -> None:
-            failure.trap(Refused)
-            _log.error("upgrade: nothing was changed: {why}", why=failure.getErrorMessage())
-
-        self.upgrade_now().addErrback(refused).addErrback(
+        self.upgrade_now().addErrback(lambda failure: failure.trap(Refused) and None).addErrback(
             lambda failure: _log.failure("upgrade: nothing was changed", failure=failure)
         )
 
     def upgrade_now(self) -> "Deferred[int]":
-        """Become the new program soon; fires with its number when it has shown that it can start. Refused with the reason, and nothing
-        changed.
+        """Become the new program soon; fires with its number when it has shown that it can start. Refused with the reason, which the log
+        says too, and nothing changed.
         """
-        why = self._no_upgrade()
-        if why:
-            return fail(Refused("busy", why))
-        _log.info("upgrade: the new program rehearses")
-        assert self._crew is not None
-        number = self._crew.generation + 1
-        return self._upgrade.begin(self._pid_file).addCallback(lambda _: number)
+        number = 0 if self._crew is None else self._crew.generation + 1
+        return self._upgrade.begin(self._pid_file).addCallbacks(lambda _: number, _say_refused)
 
     def _no_upgrade(self) -> str:
         """Why there can be no upgrade now; empty where there can be one."""
@@ -611,8 +601,6 @@ class LoadBalancerService(MultiService):
             return "one process has nobody who goes on meanwhile: with workers it can be done, or by a restart with takeover"
         if self._plane is None or not self._crew.ready:
             return "the balancer starts or stops"
-        if self._upgrade.under_way:
-            return "an upgrade is under way"
         if self._crew.rolling:
             return "the workers of the program before this one take clients in still"
         if len(self._all_own()) > 1:
@@ -900,6 +888,7 @@ class LoadBalancerService(MultiService):
         if plane is not None:
             if self._own is not None:
                 self._own.stopping()
+            self._upgrade.stop()
             if self._watch is not None:
                 self._watch.stop()
                 self._watch = None
@@ -995,6 +984,12 @@ def _followed(inheritance: Inheritance) -> str:
     before = "the program before" if inheritance.upgraded else "a parent that had died"
     pids = ", ".join(str(one.pid) for one in inheritance.workers if not one.leaving)
     return f"program {inheritance.generation} follows; workers of {before}: {pids or 'none'}"
+
+
+def _say_refused(failure: Failure) -> Failure:
+    if failure.check(Refused):
+        _log.error("upgrade: nothing was changed: {why}", why=failure.getErrorMessage())
+    return failure
 
 
 def _unlink(path: str) -> None:

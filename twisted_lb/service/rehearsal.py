@@ -17,6 +17,7 @@ from twisted_lb.plan import plan_of
 from twisted_lb.planned import Plan
 from twisted_lb.process import cpus
 from twisted_lb.respawn import HANDOVER
+from twisted_lb.service.last_words import gist
 from twisted_lb.workers.codec import Encoder, unsendable
 from twisted_lb.workers.handover import Handover
 from twisted_lb.workers.messages import read_memory_file
@@ -92,5 +93,5 @@ def _with_a_worker(plan: Plan) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"a worker cannot be started: {error}"
-    said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return "" if done.returncode == 0 else f"a worker cannot take the plan: {said[-1] if said else done.returncode}"
+    said = gist(done.stderr.decode("utf-8", "replace"))
+    return "" if done.returncode == 0 else f"a worker cannot take the plan: {said or f'status {done.returncode}'}"

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.admin.operator import Refused
 from twisted_lb.respawn import HANDOVER, REHEARSES, Respawn
+from twisted_lb.service.last_words import gist
 from twisted_lb.workers.handover import Handover
 
 # Signals that would end the new program before it hears them.
@@ -51,18 +52,30 @@ class Rehearsing(ProcessProtocol):
 
 
 class Upgrade:
-    """The upgrades of a balancer with workers. `handover` makes what is left to the next program, `prepare` does what is to be done
-    before it is there.
+    """The upgrades of a balancer with workers. `handover` makes what is left to the next program, `why_not` says why there can be none
+    now, in a word or with nothing, and `prepare` does what is to be done before the next program is there.
     """
 
-    def __init__(self, reactor: Any, handover: Callable[[str], Handover], prepare: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        handover: Callable[[str], Handover],
+        why_not: Callable[[], str],
+        prepare: Callable[[], object],
+    ) -> None:
         self._reactor: Final = reactor
         self._handover: Final = handover
+        self._why_not: Final = why_not
         self._prepare: Final = prepare
+        self._child: Any = None  # that rehearses
         self.under_way = False
 
     def begin(self, pid_file: str) -> "Deferred[None]":
         """Rehearse, and become the new program soon; fires before that, or is Refused with the reason and nothing changed."""
+        why = "an upgrade is under way" if self.under_way else self._why_not()
+        if why:
+            return fail(Refused("busy", why))
+        _log.info("upgrade: the new program rehearses")
         try:
             respawn = Respawn(sys.orig_argv)
         except ValueError as error:
@@ -71,6 +84,11 @@ class Upgrade:
         done = self._rehearsed(respawn, pid_file or respawn.pid_file)
         done.addCallbacks(lambda _: self._soon(respawn, pid_file or respawn.pid_file), self._give_up)
         return done
+
+    def stop(self) -> None:
+        """There is no next program: this one ends."""
+        if self._child is not None:
+            self._child.signalProcess("KILL")
 
     def _give_up(self, failure: Failure) -> Failure:
         self.under_way = False
@@ -81,7 +99,7 @@ class Upgrade:
         handover = self._handover(pid_file)
         fd = handover.leave()
         try:
-            process = self._reactor.spawnProcess(
+            process = self._child = self._reactor.spawnProcess(
                 child,
                 respawn.executable,
                 respawn.words,
@@ -96,11 +114,18 @@ class Upgrade:
         timer = self._reactor.callLater(_REHEARSAL_S, process.signalProcess, "KILL")
 
         def ended(found: tuple[int, str]) -> None:
+            self._child = None
             if timer.active():
                 timer.cancel()
             status, said = found
+            why = self._why_not()  # it has taken a while
+            if why:
+                raise Refused("busy", why)
             if status != 0:
-                raise Refused("bad_program", f"the new program cannot start: {said or f'status {status}'}")
+                short = gist(said)
+                if short != said:
+                    _log.error("upgrade: the new program has said:\n{said}", said=said)
+                raise Refused("bad_program", f"the new program cannot start: {short or f'status {status}'}")
 
         return child.done.addCallback(ended)
 
@@ -109,7 +134,11 @@ class Upgrade:
         self._reactor.callLater(_BEFORE_S, self._become, respawn, pid_file)
 
     def _become(self, respawn: Respawn, pid_file: str) -> None:
-        """Become the new program. Returns only where that cannot be executed: then this one goes on."""
+        """Become the new program. Returns only where that cannot be: then this one goes on."""
+        why = self._why_not()
+        if why:
+            self._go_on(why)
+            return
         self._prepare()
         handover = self._handover(pid_file)
         fd = handover.leave()
@@ -122,8 +151,11 @@ class Upgrade:
             os.chdir(here)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             handover.keep(fd)
-            self.under_way = False
-            _log.error("upgrade: {program}: {error}", program=respawn.executable, error=error.strerror or error)
+            self._go_on(f"{respawn.executable}: {error.strerror or error}")
+
+    def _go_on(self, why: str) -> None:
+        self.under_way = False
+        _log.error("upgrade: nothing was changed: {why}", why=why)
 
 
 def _environment(fd: int) -> Mapping[str, str]:

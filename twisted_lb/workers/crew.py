@@ -218,8 +218,9 @@ class Crew:
             self._control.follow(place_of(first))
 
     def _send_control(self, fd: int) -> None:
+        # Those of before too: the next program is to find all of them at one place.
         for life in self.lives:
-            if life.follows:
+            if life.follows or life.old:
                 self._send(life, Meet, sock=fd)
 
     # The program that this process is going to be.

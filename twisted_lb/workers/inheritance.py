@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -23,6 +22,7 @@ from twisted_lb.workers.meeting import (
     Belongings,
     Met,
     close_all,
+    is_worker,
     meet,
     name_of,
     place_of,
@@ -117,8 +117,8 @@ def of_handover(handover: Handover) -> Inheritance:
         socks = [socket.socket(fileno=fd) for fd in one.fds]
         held.append(Held(one.name, one.where, socks[0]))
         clones[socks[0]] = socks
-    most = sum(not one.starts for one in handover.workers)
-    met = meet(handover.control_name, LINK, most) if handover.control is not None else []
+    pids = [one.pid for one in handover.workers if not one.starts]
+    met = [] if handover.control is None else meet(handover.control_name, LINK, len(pids), pids)
     return Inheritance(
         generation=handover.generation,
         table=handover.table,
@@ -191,8 +191,8 @@ def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress]) -> Inhe
         close_all(own.descriptors())
         return None
     pids = Table(own.table, *size).pids()
-    living = {row: pid for row, pid in pids.items() if pid != hello.pid and _is_worker(pid)}
-    met = [first, *meet(name, ALL, len(living))]
+    living = {row: pid for row, pid in pids.items() if pid != hello.pid and is_worker(pid)}
+    met = [first, *meet(name, ALL, len(living), living.values())]
     belongings = [one.belongings for one in met if one.belongings is not None]
     held, clones = _sockets_of(belongings, addresses)
     for one in belongings[1:]:
@@ -228,14 +228,6 @@ def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress]) -> Inhe
         ],
         columns=own.columns,
     )
-
-
-def _is_worker(pid: int) -> bool:
-    """Whether a process is a worker: its number may be another one's by now."""
-    try:
-        return b"twisted_lb.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
 
 
 def _channels_of(every: Iterable[Belongings]) -> dict[int, Channel]:

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -30,8 +31,10 @@ PROGRAM: Final = f"{__version__}/1"
 # What a parent asks for.
 LINK: Final = b"link\n"
 ALL: Final = b"all\n"
-# How long either end waits for the other one, in seconds: it is there, and has nothing else to do for us.
+# How long either end waits for the other one, in seconds: it is there, and may be busy.
 _PATIENCE_S: Final = 2.0
+# And how long a parent waits for all of them, who are not all there: they move requests meanwhile, and nobody waits for a parent.
+_ALL_S: Final = 10.0
 _LENGTH: Final = struct.Struct("!I")
 _MOST_FDS: Final = 64  # in a message
 _MOST_WORKERS: Final = 1024
@@ -160,31 +163,44 @@ def orphans_at(address: ListenAddress) -> bool:
 # A parent that looks for workers, before it begins: nothing of it is in the way of a client.
 
 
-def meet(name: str, want: bytes, most: int = _MOST_WORKERS) -> list[Met]:
-    """The workers that are found at this name, at most so many."""
+def meet(name: str, want: bytes, most: int = _MOST_WORKERS, known: Iterable[int] | None = None) -> list[Met]:
+    """The workers that are found at this name, at most so many. Where their processes are `known`, it is waited for those that live."""
     found: list[Met] = []
-    while len(found) < most:
-        met = _meet_one(name, want)
-        if met is None:
-            break
-        found.append(met)
+    missing = None if known is None else set(known)
+    ends_at = monotonic() + _ALL_S
+    while len(found) < most and (missing is None or any(map(is_worker, missing))):
+        try:
+            met = _meet_one(name, want)
+            found.append(met)
+            if missing is not None:
+                missing.discard(met.hello.pid)
+        except TimeoutError:
+            if monotonic() >= ends_at:
+                break
+        except (OSError, ValueError, TypeError, KeyError):
+            break  # nobody is there, or a parent that lives
     return found
 
 
-def _meet_one(name: str, want: bytes) -> Met | None:
+def is_worker(pid: int) -> bool:
+    """Whether a process is a worker, and lives: its number may be another one's by now."""
+    try:
+        return b"twisted_lb.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _meet_one(name: str, want: bytes) -> Met:
     with contextlib.ExitStack() as if_it_fails:
         connection = if_it_fails.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         connection.settimeout(_PATIENCE_S)
-        try:
-            connection.connect(name)
-            uid = peer_of(connection)[1]
-            if not may_meet(uid):
-                _log.warn("workers of user {uid} are no business of ours", uid=uid)
-                return None
-            connection.sendall(want)
-            hello, belongings = _read(connection)
-        except (OSError, ValueError, TypeError, KeyError):
-            return None  # nobody is there, or a parent that lives
+        connection.connect(name)
+        uid = peer_of(connection)[1]
+        if not may_meet(uid):
+            _log.warn("workers of user {uid} are no business of ours", uid=uid)
+            raise PermissionError
+        connection.sendall(want)
+        hello, belongings = _read(connection)
         if_it_fails.pop_all()
         return Met(hello, belongings, connection)
 
