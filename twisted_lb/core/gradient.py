@@ -147,6 +147,11 @@ class Gradient:
         if self._probe:
             self.limit = max(rules.least, min(self._probe, self.limit))
 
+    def begin_at(self, limit: int) -> None:
+        """Begin with this limit, which was found before this process began; nothing else is known."""
+        self._estimate = self._within(float(limit))
+        self.limit = int(self._estimate)
+
     def leased(self, in_flight: int) -> None:
         """The backend has got a request, and has so many now."""
         self._peak = max(self._peak, in_flight)
