@@ -138,6 +138,7 @@ class Cluster(Keeper):
             jitter=runtime.stream(f"backoff {name}"),
             reserve=runtime.share.reserve(name),
             bind=partial(runtime.share.bindings, name),
+            all_waiting=runtime.share.amount(f"queue of {name}"),
         )
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool, secret=runtime.share.secret)
         self.checks: Checking | None = None
