@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from twisted_lb.probes import ProbeResult
 from twisted_lb.workers import crew as crews
 from twisted_lb.workers.crew import Crew, Life, clones_of
-from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.messages import Ask, Leave
 from twisted_lb.workers.table import BEAT, CAME, SERVES, WENT
 
 # No process has this number: os.kill would say so.
@@ -405,3 +405,23 @@ def test_nobody_waits_at_a_stop_for_workers_to_go_by_something(crew, reactor):
     assert not fired
     crew.leave(1.0)
     assert fired == [None]
+
+
+def test_at_a_stop_a_worker_drains_that_may_have_clients_though_it_has_not_said_so_yet(crew, reactor, monkeypatch):
+    told = []
+    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: told.append((link._life, command)))
+    crew.begin(Plane(), {}, {})
+    serve(crew, reactor.spawned[0])
+    starting = reactor.spawned[1]
+    crew.imported(starting)
+    crew.leave(1.0)
+    assert [life for life, command in told if command is Leave] == [reactor.spawned[0], starting]
+    assert crew.killed == []
+    reactor.advance(crews._KILL_S + 1.0)
+    assert crew.killed == [reactor.spawned[0].pid, starting.pid]
+
+
+def test_at_a_stop_a_worker_is_killed_that_imports_still(crew, reactor):
+    crew.begin(Plane(), {}, {})
+    crew.leave(1.0)
+    assert crew.killed == [reactor.spawned[0].pid]

@@ -793,7 +793,7 @@ class Crew:
         self._look_settled()
         for life in self.lives:
             life.leaving = True
-            if life.version:
+            if life.imported:  # it may have clients from there on, whether it has said so yet or not
                 self._send(life, Leave, most_s=most_s)
                 self.kill_later(life, most_s + _KILL_S)
             else:
