@@ -12,6 +12,10 @@ import time
 from collections import Counter
 
 import pytest
+from bad_days.crew_soak import soak_crew
+from bad_days.growing import Scrapes
+from bad_days.proxies import under_test
+from bad_days.stage import stage as bad_days_stage
 from many import Counting, Many
 from processes import stage, until
 
@@ -187,48 +191,10 @@ def test_a_backend_that_refuses_one_worker_is_asked_by_none(world):
         assert refused() == 1
 
 
-def counters(text: str) -> dict[str, float]:
-    """What may only grow, by its name and labels."""
-    kinds = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", text))
-    found = {}
-    for name, labels, value in re.findall(r"(?m)^([a-z_0-9]+)(\{.*\})? (\S+)$", text):
-        family = re.sub(r"_(total|bucket|count|sum|created)$", "", name)
-        kind = kinds.get(name) or kinds.get(f"{family}_total") or kinds.get(family)
-        if kind in ("counter", "histogram") and not name.endswith("_created"):
-            found[name + labels] = float(value)
-    return found
-
-
-class Scrapes(threading.Thread):
-    """Metrics, scraped again and again until `over`; `back`: what has gone back from one to the next."""
-
-    def __init__(self, many: Many) -> None:
-        super().__init__()
-        self._many = many
-        self.over = threading.Event()
-        self.back: list[tuple[str, float, float]] = []
-        self.times = 0
-        self.last: dict[str, float] = {}
-        self.start()
-
-    def run(self) -> None:
-        while not self.over.is_set():
-            now = counters(self._many.scraped())
-            self.back += [
-                (name, was, now.get(name, 0.0)) for name, was in self.last.items() if now.get(name, 0.0) < was
-            ]
-            self.last = now
-            self.times += 1
-
-    def stop(self) -> None:
-        self.over.set()
-        self.join()
-
-
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_no_counter_goes_back_when_workers_are_killed_and_files_reloaded(world, rounds):
     many = Many(world)
-    scrapes = Scrapes(many)
+    scrapes = Scrapes(many.scraped)
     clients = Newcomers(many.port, 200 * rounds * 4)
     for number in range(rounds):
         for step in range(3):
@@ -244,7 +210,15 @@ def test_no_counter_goes_back_when_workers_are_killed_and_files_reloaded(world, 
                 many.lb.signal(signal.SIGHUP)
                 many.lb.wait_for("connections cut: ", reloads + 1)
     clients.join()
-    until(lambda: scrapes.last.get("twisted_lb_requests_total", 1) > 0)
     scrapes.stop()
     assert scrapes.times > 5 * rounds
+    assert scrapes.last
     assert scrapes.back == []
+
+
+@pytest.mark.long
+def test_a_soak_of_workers_loses_nobody_but_with_those_that_are_killed():
+    with bad_days_stage() as one:
+        soaked = soak_crew(one, under_test(), workers=2, seconds=60)
+    assert soaked.done["workers killed"] >= 1
+    assert soaked.faults == []
