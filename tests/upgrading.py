@@ -25,6 +25,11 @@ import twisted_lb
 TERM, KILL, USR2 = signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2
 MODULE = [sys.executable, "-m", "twisted_lb", "lb"]
 
+# Root that may become another user, who may read what root may: the interpreter, wherever it is.
+_KEEPS = ("--securebits=+no_setuid_fixup", "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+AS_ANYBODY = ["setpriv", *_KEEPS] if os.getuid() == 0 and shutil.which("setpriv") else []
+NOBODY = ("--reuid=65534", "--regid=65534", "--clear-groups")
+
 
 class Own(Running):
     """A process that was started as users start it: its command line is what an upgrade executes again."""
@@ -213,7 +218,7 @@ def descriptors_of(pid: int) -> list[str]:
     found = []
     for one in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(re.sub(r"\d+", "N", os.readlink(one)))
+            found.append(re.sub(r"\d+|\w+\.log", "N", os.readlink(one)))
     return sorted(found)
 
 

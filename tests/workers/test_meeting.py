@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from twisted_lb.workers.meeting import (
     Belongings,
     Control,
     Hello,
+    Visitors,
     answer,
     control_socket,
     meet,
@@ -230,3 +231,49 @@ def test_that_somebody_may_be_there_is_seen_without_a_connection(closing):
     assert orphans_at(address)
     with pytest.raises(BlockingIOError):
         sock.accept()
+
+
+@contextmanager
+def as_nobody():
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@needs_root
+def test_workers_of_another_user_are_none_unless_we_are_going_to_be_that_one(closing, name):
+    """Anybody may have a name, and what a worker says is believed."""
+    with as_nobody():
+        sock = closing.enter_context(control_socket(name))
+    assert meet(name, LINK) == []
+    sock.accept()[0].close()
+    _, failed = orphan(closing, sock)
+    [met] = meet(name, LINK, 1, user=65534)
+    closing.enter_context(met.connection)
+    assert met.hello == HELLO
+    closing.close()
+    assert failed == []
+
+
+@needs_root
+@pytest.mark.parametrize(("ours", "theirs", "comes"), [(0, 65534, False), (65534, 0, True), (65534, 65534, True)])
+def test_a_worker_takes_in_who_is_of_its_user_or_root(closing, name, ours, theirs, comes):
+    """Whoever comes gets the sockets of clients."""
+    came = []
+    sock = closing.enter_context(control_socket(name))
+    visitors = Visitors(sock, came.append, None)
+    visitor = closing.enter_context(socket.socket(socket.AF_UNIX))
+    with as_nobody() if theirs else nullcontext():
+        visitor.connect(name)
+    with as_nobody() if ours else nullcontext():
+        visitors.doRead()
+    assert len(came) == comes
+    for one in came:
+        one.close()
+    if not comes:
+        assert visitor.recv(1) == b""

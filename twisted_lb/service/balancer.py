@@ -208,7 +208,7 @@ class LoadBalancerService(MultiService):
         if self._workers == 1:
             return None
         addresses = [one for listener in self._plan.listeners.values() for one in listener.addresses]
-        found = of_orphans(addresses)
+        found = of_orphans(addresses, self._user())
         if found is not None:
             _log.warn(
                 "the parent before this one has died: its workers are found, and are followed by new ones: {pids}",

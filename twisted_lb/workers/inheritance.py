@@ -165,19 +165,19 @@ def _matched(workers: Iterable[OldWorker], met: Sequence[Met]) -> Iterator[Inher
 # From workers whose parent has died.
 
 
-def of_orphans(addresses: Sequence[ListenAddress]) -> Inheritance | None:
-    """What workers have that listen at these addresses, and have no parent; None where there are none."""
+def of_orphans(addresses: Sequence[ListenAddress], user: int | None = None) -> Inheritance | None:
+    """What workers have that listen at these addresses, and have no parent; None where there are none. `user`: that we are going to be."""
     for place in places_of(addresses[0]) if addresses else ():
         name = name_of(place)
-        met = meet(name, ALL, 1)
+        met = meet(name, ALL, 1, user=user)
         if met:
-            found = _gathered(name, met[0], addresses)
+            found = _gathered(name, met[0], addresses, user)
             if found is not None:
                 return found
     return None
 
 
-def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress]) -> Inheritance | None:
+def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress], user: int | None) -> Inheritance | None:
     hello, own = first.hello, first.belongings
     if own is None or hello.program != PROGRAM:
         _log.warn("process {pid} is a worker of another program ({it})", pid=hello.pid, it=hello.program)
@@ -192,7 +192,7 @@ def _gathered(name: str, first: Met, addresses: Sequence[ListenAddress]) -> Inhe
         return None
     pids = Table(own.table, *size).pids()
     living = {row: pid for row, pid in pids.items() if pid != hello.pid and is_worker(pid)}
-    met = [first, *meet(name, ALL, len(living), living.values())]
+    met = [first, *meet(name, ALL, len(living), living.values(), user)]
     belongings = [one.belongings for one in met if one.belongings is not None]
     held, clones = _sockets_of(belongings, addresses)
     for one in belongings[1:]:

@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from twisted_lb import __version__
 from twisted_lb.core.listen_address import ListenAddress
-from twisted_lb.net.sockets import may_meet, peer_of
+from twisted_lb.net.sockets import peer_of
 
 # Whose objects another program understands: the messages of this version.
 PROGRAM: Final = f"{__version__}/1"
@@ -163,14 +163,22 @@ def orphans_at(address: ListenAddress) -> bool:
 # A parent that looks for workers, before it begins: nothing of it is in the way of a client.
 
 
-def meet(name: str, want: bytes, most: int = _MOST_WORKERS, known: Iterable[int] | None = None) -> list[Met]:
-    """The workers that are found at this name, at most so many. Where their processes are `known`, it is waited for those that live."""
+def meet(
+    name: str,
+    want: bytes,
+    most: int = _MOST_WORKERS,
+    known: Iterable[int] | None = None,
+    user: int | None = None,
+) -> list[Met]:
+    """The workers that are found at this name, at most so many: our own, and those of the `user` that we are going to be. Anybody may
+    have a name, also before we do. Where their processes are `known`, it is waited for those that live.
+    """
     found: list[Met] = []
     missing = None if known is None else set(known)
     ends_at = monotonic() + _ALL_S
     while len(found) < most and (missing is None or any(map(is_worker, missing))):
         try:
-            met = _meet_one(name, want)
+            met = _meet_one(name, want, {os.geteuid(), user})
             found.append(met)
             if missing is not None:
                 missing.discard(met.hello.pid)
@@ -190,13 +198,13 @@ def is_worker(pid: int) -> bool:
         return False
 
 
-def _meet_one(name: str, want: bytes) -> Met:
+def _meet_one(name: str, want: bytes, users: set[int | None]) -> Met:
     with contextlib.ExitStack() as if_it_fails:
         connection = if_it_fails.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         connection.settimeout(_PATIENCE_S)
         connection.connect(name)
         uid = peer_of(connection)[1]
-        if not may_meet(uid):
+        if uid not in users:
             _log.warn("workers of user {uid} are no business of ours", uid=uid)
             raise PermissionError
         connection.sendall(want)
@@ -293,7 +301,8 @@ class Visitors:
             connection, _ = self._sock.accept()
         except OSError:
             return
-        if may_meet(peer_of(connection)[1]):
+        # Whoever comes gets all that we have: nobody but who might take it.
+        if peer_of(connection)[1] in (os.geteuid(), 0):
             self._came(connection)
         else:
             connection.close()
