@@ -130,6 +130,7 @@ def status() -> dict[str, Any]:
         "ready": True,
         "ready_text": "ready",
         "workers": [],
+        "worker_restarts": 0,
         "uptime_s": UP_S,
         "generation": 42,
         "loaded_at": 1795615510.0,

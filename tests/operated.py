@@ -33,6 +33,7 @@ class Owner:
     """A service, as far as it is asked; what it answers is the test's."""
 
     operated_name = "8080"
+    log_dropped = spans_sent = spans_dropped = 0
 
     def __init__(self, operated: "Operated") -> None:
         self._operated = operated
@@ -66,7 +67,8 @@ class Owner:
 
 class Operated:
     """A balancer with a pool `app` of these backends, nobody checks them, unless options say more. Time stands at 1000, and at the
-    epoch's 1,000,000. `overlay` and `signatures` are what was changed before, and who has done it.
+    epoch's 1,000,000. `overlay` and `signatures` are what was changed before, and who has done it;
+    `elsewhere` are workers.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Operated:
         max_in_flight: int = 0,
         overlay: Overlay | None = None,
         signatures: object = None,
+        elsewhere: Any = None,
         **options: Any,
     ) -> None:
         self.clock = HeapClock(1000.0)
@@ -91,7 +94,7 @@ class Operated:
             name: dataclasses.replace(pool, settings=dataclasses.replace(pool.settings, max_in_flight=max_in_flight))
             for name, pool in plan.pools.items()
         }
-        self.operating = Operating(self.owner, lambda: 999_000.0 + self.clock.seconds(), self.clock)
+        self.operating = Operating(self.owner, lambda: 999_000.0 + self.clock.seconds(), self.clock, elsewhere)
         self.operating.recall(signatures)
         self.plane = DataPlane(
             runtime_of(self.clock, self.network, seed=2),

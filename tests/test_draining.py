@@ -1,5 +1,6 @@
 """The time of grace of a stop, and drains of a process that is paused. Others are told with the data plane that they are of."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -72,7 +73,7 @@ def told():
 def drain(clock, told):
     """One of 5 seconds, with a client who does not leave."""
     return Drain(
-        SimpleNamespace(clients=1, exchanges=1, tunnels=1, tell_good_bye=lambda: told.append("good-bye")), clock, 5
+        SimpleNamespace(clients=1, exchanges=1, tunnels=1, tell_good_bye=lambda part: told.append("good-bye")), clock, 5
     )
 
 
@@ -100,3 +101,24 @@ def test_a_hurry_ends_a_drain_whatever_there_was(clock, drain):
     clock.hold(60)
     drain.hurry()
     assert drain.done.called
+
+
+def test_of_a_long_drain_clients_are_told_a_few_at_a_time(clock):
+    told: list[float] = []
+    Drain(SimpleNamespace(clients=1, exchanges=1, tunnels=1, tell_good_bye=told.append), clock, 3600)
+    clock.advance(3538.9)
+    assert told == []
+    for _ in range(62):
+        clock.advance(1)
+    assert len(told) > 50
+    assert told == sorted(told)
+    assert all(later - part < 0.05 for part, later in pairwise(told))
+    assert (told[0] < 0.02, told[-1], told.count(1.0)) == (True, 1.0, 1)
+
+
+def test_a_hurry_tells_all_that_are_left(clock):
+    told: list[float] = []
+    drain = Drain(SimpleNamespace(clients=1, exchanges=1, tunnels=1, tell_good_bye=told.append), clock, 3600)
+    clock.advance(3570)
+    drain.hurry()
+    assert 0 < told[-2] < told[-1] == 1.0

@@ -69,6 +69,7 @@ MAY_IMPORT = {
             "net",
             "planned",
             "probes",
+            "portions",
             "questions",
             "request_log",
             "routes",
@@ -89,6 +90,8 @@ MAY_IMPORT = {
     # What an operator asks of it.
     "questions": ({"core", "net", "wire"}, set()),
     "answers": ({"core", "questions"}, set()),
+    # What takes long, a bit at a turn.
+    "portions": (set(), {"twisted"}),
     # Its routes.
     "routes": ({"core", "net", "planned"}, set()),
     "self_check": ({"net"}, {"twisted"}),
@@ -101,7 +104,7 @@ MAY_IMPORT = {
     "resolving": ({"core", "net", "planned"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
     "watch": ({"config"}, {"twisted"}),
-    "admin": ({"__init__", "core", "errors", "net"}, {"prometheus_client", "twisted"}),
+    "admin": ({"__init__", "core", "errors", "net", "portions"}, {"prometheus_client", "twisted"}),
     # Fills what `admin` asks.
     "operating": (
         {
@@ -116,6 +119,7 @@ MAY_IMPORT = {
             "loop_lag",
             "net",
             "planned",
+            "portions",
             "probes",
             "tls",
             "workers",
@@ -130,9 +134,12 @@ MAY_IMPORT = {
     "log_file": ({"access_log", "net", "planned"}, set()),
     "loop_lag": ({"core"}, {"twisted"}),
     "span_export": ({"net", "outgoing_http", "tracing"}, {"twisted"}),
+    # How this process is started again.
+    "respawn": (set(), {"twisted"}),
     # Several processes with one configuration.
     "workers": (
         {
+            "__init__",
             "answers",
             "core",
             "data_plane",
@@ -142,6 +149,7 @@ MAY_IMPORT = {
             "planned",
             "probes",
             "process",
+            "respawn",
             "span_export",
             "wire",
         },
@@ -170,7 +178,10 @@ MAY_IMPORT = {
     # What is doubtful about them: in files, and so in a plan.
     "certificate_doubts": ({"config", "planned", "tls"}, set()),
     "certificate_watch": ({"core", "planned", "tls"}, {"twisted"}),
-    "tap": ({"check", "options", "config", "core", "net", "errors", "openings", "service"}, set()),
+    "tap": (
+        {"check", "options", "config", "core", "net", "errors", "openings", "respawn", "service", "workers"},
+        set(),
+    ),
     "__main__": ({"options", "errors"}, {"twisted"}),
     # The life of the data plane as a Twisted service.
     "service": (
@@ -180,6 +191,7 @@ MAY_IMPORT = {
             "admin",
             "build_info",
             "certificate_doubts",
+            "check",
             "config",
             "core",
             "data_plane",
@@ -200,6 +212,7 @@ MAY_IMPORT = {
             "process",
             "reload",
             "resolving",
+            "respawn",
             "signals",
             "span_export",
             "state_file",

@@ -10,8 +10,20 @@ from http2_backend import Http2Backend
 from operated import ALICE, DRAIN, GET, MAINT, READY, SWITCHED, UPGRADE, Operated, at_once
 from twisted.python.failure import Failure
 
-from twisted_lb.admin.operator import Actor, Command, ConnectionsView, NotFound, Refused, Reloaded, ReportView, merged
+from twisted_lb.admin.operator import (
+    Actor,
+    Command,
+    ConnectionsView,
+    NotFound,
+    Refused,
+    Reloaded,
+    ReportView,
+    WorkerView,
+    merged,
+)
 from twisted_lb.admin.readiness import Verdict
+from twisted_lb.core.histogram import Histogram
+from twisted_lb.core.measures import Beside, Measures
 from twisted_lb.operating import Operating, clean
 from twisted_lb.plan_diff import diff_of
 from twisted_lb.testing import CLOSE, response
@@ -998,6 +1010,45 @@ def test_another_start_has_no_etag_of_this_one(operate):
     other = Operating(one.owner, lambda: 999_000.0 + one.clock.seconds(), one.clock)
     assert before.split(".")[1:] == other.etag.split(".")[1:]
     assert before != other.etag
+
+
+# Workers.
+
+
+class TwoWorkers:
+    """Workers that have counted what a test says."""
+
+    measures, beside, restarts = Measures((), ()), Beside(), 4
+
+    def __init__(self):
+        self.requests, self.lag = 0, Histogram()
+
+    def workers(self):
+        return [WorkerView(0, 71, "serves", 9.0, 1, 0, self.requests), WorkerView(1, 0, "waits", 0.0, 0, 0, 0, 0)]
+
+    def lags(self):
+        return {71: self.lag.reading()}
+
+
+def test_of_each_worker_the_requests_a_second_and_the_loop_lag_of_the_last_minute_are_seen(operate):
+    workers = TwoWorkers()
+    one = operate("a:80", elsewhere=workers)
+    view, missing = one.operating.snapshot().workers
+    assert (view.rate, view.lag_p99_ms, view.covered_by) == (None, None, None)
+    workers.requests = 1000
+    workers.lag.add(3.0)
+    one.wait(10)
+    for _ in range(100):
+        one.wait(1)
+        workers.requests += 3
+        workers.lag.add(0.1)
+    snapshot = one.operating.snapshot()
+    view, missing = snapshot.workers
+    assert view.rate == pytest.approx(3.0)
+    assert 100.0 <= view.lag_p99_ms <= 112.5  # a slot of the histogram is an eighth wide
+    assert (view.slot, view.pid, view.requests) == (0, 71, 1300)
+    assert missing == WorkerView(1, 0, "waits", 0.0, 0, 0, 0, 0)
+    assert snapshot.worker_restarts == 4
 
 
 # Reloads.

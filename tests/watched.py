@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -28,6 +28,7 @@ from twisted_lb.admin.operator import (
     Sample,
     Snapshot,
     VerdictView,
+    WorkerView,
 )
 from twisted_lb.admin.scopes import READ, Visitor
 from twisted_lb.admin.site import AdminSite, ApiResource, admit_to
@@ -110,6 +111,8 @@ class Watched:
         self.file: Mapping[str, Any] | None = None
         self.requests: dict[str, list[dict[str, Any]]] = {"failed": [], "slowest": []}
         self.warnings: list[str] = []
+        self.workers: list[WorkerView] = []
+        self.restarts = 0
         self.stopped = False
         self.asked = 0
 
@@ -148,7 +151,12 @@ class Watched:
             ],
             changes=[],
             warnings=self.warnings,
+            workers=[replace(one, uptime_s=one.uptime_s + now - EPOCH) if one.pid else one for one in self.workers],
+            worker_restarts=self.restarts,
         )
+
+    def look(self) -> Deferred[Snapshot]:
+        return maybeDeferred(self.snapshot)
 
     def sample(self) -> Sample:
         if self.stopped:

@@ -16,6 +16,11 @@ _PAUSE_S: Final = 1.0
 _SAY_S: Final = 60.0
 # For the close frame of a WebSocket's client to come back before the end; of a short drain a quarter.
 _GOOD_BYE_S: Final = 1.0
+# Clients of tunnels come back at once, and not all at the same moment where there is time: of a drain of more than a minute they are
+# told within its last tenth, of a longer one within its last minute.
+_SPREAD_S: Final = 60.0
+_SPREAD_PART: Final = 0.1
+_TELL_S: Final = 1.0
 
 _log = Logger()
 
@@ -35,14 +40,14 @@ class Drained(Protocol):
     def tunnels(self) -> int:
         """How many of them are tunnels."""
 
-    def tell_good_bye(self) -> None:
-        """Tell clients of tunnels that we go away."""
+    def tell_good_bye(self, part: float) -> None:
+        """Tell such a part of the clients of tunnels that we go away, those that were told before among them."""
 
 
 class Drain:
     """A drain, from its beginning: `done` fires when nobody is left, after `most_s` seconds, or at `hurry`.
 
-    Shortly before its end the clients of tunnels are told good-bye. Whoever is left then is the caller's to cut. After a pause
+    Shortly before its end the clients of tunnels are told good-bye, of a long one a few at a time. Whoever is left then is the caller's to cut. After a pause
     of the whole process it ends a look later: what has come meanwhile is read first.
     """
 
@@ -53,6 +58,9 @@ class Drain:
         self._began: Final = time.seconds()
         self._ends_at: Final = self._began + most_s
         self._good_bye_at: Final = self._ends_at - min(_GOOD_BYE_S, most_s / 4)
+        spread_s = min(_SPREAD_S, most_s * _SPREAD_PART) if most_s > _SPREAD_S else 0.0
+        self._tell_from: Final = self._good_bye_at - spread_s
+        self._tell_at: float = self._tell_from
         self._said_good_bye: bool = False
         self._say_at: float = self._began + _SAY_S
         self._looked_at: float = self._began
@@ -75,6 +83,9 @@ class Drain:
             return
         if now >= self._good_bye_at:
             self._tell_good_bye()
+        elif now >= self._tell_at:
+            self._tell_at = now + _TELL_S
+            self._drained.tell_good_bye((now - self._tell_from) / (self._good_bye_at - self._tell_from))
         if now >= self._say_at:
             self._say_at += _SAY_S
             self._say("drain goes on after {since_s:g} s: {waits_for}", since_s=round(now - self._began))
@@ -86,7 +97,7 @@ class Drain:
     def _tell_good_bye(self) -> None:
         if not self._said_good_bye:
             self._said_good_bye = True
-            self._drained.tell_good_bye()
+            self._drained.tell_good_bye(1.0)
 
     def _end(self) -> None:
         if not self._looking.running:

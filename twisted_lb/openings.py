@@ -216,20 +216,22 @@ def openings(
     *,
     takeover: str | None = None,
     environ: MutableMapping[str, str] | None = None,
+    before: Sequence[Held] = (),
 ) -> Openings:
     """Open what is wanted, by name. First come the sockets of a service manager (`environ`; see `_assigned`), which stand for
-    all addresses of their name, then those that a running instance at the path `takeover` has at the same address, whatever
-    it calls them; the rest is bound. StartError names what cannot be had.
+    all addresses of their name, then those of a parent `before` this one, or that a running instance at the path `takeover` has, at the same
+    address, whatever they are called; the rest is bound. StartError names what cannot be had.
     """
-    found: list[Held] = []
+    found: list[Held] = list(before)
     held: list[Held] = []
     predecessor: Predecessor | None = None
     try:
         activated = [] if environ is None else _inherited(environ)
         found += activated
         predecessor = None if takeover is None else _predecessor(takeover)
-        theirs = [] if predecessor is None else predecessor.held
-        found += theirs
+        handed = [] if predecessor is None else predecessor.held
+        found += handed
+        theirs = [*before, *handed]
         old = {one.where: one for one in theirs if one.where}
         given = list(_assigned(activated, wanted))
         # What a running instance has of a service manager goes by its name too.
@@ -253,6 +255,9 @@ def openings(
                 "a socket for {name} at {where} is not wanted", name=one.name, where=one.where or "a given address"
             )
             one.sock.close()
+            if one in before and one.where.startswith("unix:"):
+                path = one.where.removeprefix("unix:")
+                unlink_own(path, inode_of(path))
     return Openings(held, predecessor, wanted)
 
 

@@ -26,6 +26,9 @@ class Life(Protocol):
     def reopen_logs(self) -> None:
         """SIGUSR1: open the log files anew, which somebody has renamed (logrotate)."""
 
+    def upgrade(self) -> None:
+        """SIGUSR2: become the program that stands where this one was started from."""
+
     def leave(self, reason: str) -> None:
         """Stop gracefully, as at SIGTERM; `reason` is for the log."""
 
@@ -58,7 +61,7 @@ class Signals:
         self._had_terminal = early is not signal.SIG_IGN and (getattr(early, "terminal", False) or self._terminal())
         self._hear(signal.SIGHUP, self._hung_up)
         self._hear(signal.SIGUSR1, self._life.reopen_logs)
-        self._hear(signal.SIGUSR2, self._unused)
+        self._hear(signal.SIGUSR2, self._life.upgrade)
         self._hear(signal.SIGQUIT, lambda: self._life.leave_patiently("SIGQUIT"))
         if getattr(early, "came", False):
             self._reactor.callWhenRunning(self._hung_up)
@@ -93,9 +96,6 @@ class Signals:
         elif self._had_terminal:
             self._had_terminal = False
             self._life.leave("its terminal is gone (SIGHUP)")
-
-    def _unused(self) -> None:
-        _log.info("SIGUSR2 means nothing here")
 
 
 def has_terminal() -> bool:

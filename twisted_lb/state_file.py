@@ -36,6 +36,15 @@ def load_state(path: str) -> tuple[Overlay, Any]:
         return Overlay(), None
 
 
+def state_of(values: Any, whence: str) -> tuple[Overlay, Any]:
+    """The same, of plain values that were written elsewhere (`whence`)."""
+    try:
+        return Overlay.of_values(values), values.get(SIGNATURES)
+    except ValueError as error:
+        _log.warn("runtime changes {whence}: {error}; nothing of them is taken over", whence=whence, error=error)
+        return Overlay(), None
+
+
 class StateFile:
     """The state file of a balancer. `overlay` gives what is to be written, and `signatures` who has made those changes, as plain
     values: soon after `changed`, and at `close`.

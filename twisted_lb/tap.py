@@ -16,6 +16,7 @@ from twisted_lb.errors import ConfigError
 from twisted_lb.net.sockets import bound_tcp
 from twisted_lb.openings import handed
 from twisted_lb.options import CommandOptions, Parser, refuse, refuse_unlistenable
+from twisted_lb.respawn import HANDOVER, REHEARSES
 
 if TYPE_CHECKING:
     from twisted_lb.service import LoadBalancerService
@@ -123,6 +124,8 @@ class Options(CommandOptions):
         if looks["check"]:
             self._check(strict=looks["strict"], json=looks["json"])
         self.config = self.source.load()
+        if os.environ.get(REHEARSES):
+            self._rehearse()
 
     def files_of_its_own(self) -> Mapping[str, str]:
         """See CommandOptions."""
@@ -130,6 +133,12 @@ class Options(CommandOptions):
         if path is None or loaded is None or loaded.document is None:
             return {}
         return {f"{loaded.document.place(('state_file',)).short}: state_file": path}
+
+    def _rehearse(self) -> NoReturn:
+        # Late, likewise.
+        from twisted_lb.service.rehearsal import rehearse
+
+        rehearse(self.source, os.environ)
 
     def _check(self, *, strict: bool, json: bool) -> NoReturn:
         # Late, as the plan needs most of the balancer: not for `--help`.
@@ -142,7 +151,7 @@ class Options(CommandOptions):
 
 def makeService(options: Options) -> "LoadBalancerService":
     """The service twistd runs; ends the process in one line if it cannot listen, or a file that it needs is missing."""
-    if not handed(options.config.takeover, os.environ):
+    if not _had(options.config):
         refuse_unlistenable(_addresses(options.config), options.command, bound_tcp)
     # Late, as it is the one import that may name a reactor, and slow: not for `--help`.
     from twisted_lb.service import LoadBalancerService
@@ -160,6 +169,19 @@ def makeService(options: Options) -> "LoadBalancerService":
     except ConfigError as error:
         # Files that only the configuration names, which are read now.
         refuse(options.command, ConfigError(loaded.placed(error.problems) if loaded else error.problems))
+
+
+def _had(config: LoadBalancerConfig) -> bool:
+    """Whether the sockets are going to come from somebody who has them."""
+    if handed(config.takeover, os.environ) or os.environ.get(HANDOVER):
+        return True
+    if config.workers == 1:
+        return False
+    # Late, as it is not for `--help`.
+    from twisted_lb.workers.meeting import orphans_at
+
+    first = next((one for _, one in _addresses(config)), None)
+    return first is not None and orphans_at(first)
 
 
 def _number(twistd: object, name: str) -> int | None:

@@ -10,8 +10,16 @@ from watched import EPOCH, Site, Watched, backend, pool
 
 from twisted_lb.admin import page_tables
 from twisted_lb.admin.dashboard import FILES, POLICY
-from twisted_lb.admin.operator import CertificateView, ChangeView, ConnectionsView, FlawView, LevelView, Refused
-from twisted_lb.admin.page_marks import milliseconds, number
+from twisted_lb.admin.operator import (
+    CertificateView,
+    ChangeView,
+    ConnectionsView,
+    FlawView,
+    LevelView,
+    Refused,
+    WorkerView,
+)
+from twisted_lb.admin.page_marks import NOBODY_KNOWS, milliseconds, number
 from twisted_lb.admin.page_tables import filled
 from twisted_lb.testing import HeapClock
 
@@ -70,6 +78,34 @@ def test_until_when_certificates_are_good_stands_beside_their_listener(watched, 
     page = site.ask("/")[2].decode()
     assert "0.0.0.0:80 until 2026-12-07 stale revocation list and 1 more 3 / 100" in text_of(page.encode())
     assert 'class="g s-down"><use href="#g-down"></use></svg>until' in page
+
+
+def test_each_worker_has_a_row_where_there_are_any(watched, site):
+    page = site.ask("/")[2]
+    assert 'id="workers" tabindex="-1" aria-label="Workers" hidden>' in page.decode()
+    assert "workers serve" not in text_of(page)
+    watched.workers = [
+        WorkerView(0, 52101, "serves", 10_800.0, 41, 7, 1_203_114, rate=111.36, lag_p99_ms=1.25),
+        WorkerView(0, 51990, "drains", 90_000.0, 2, 1, 88, rate=0.0, lag_p99_ms=0.5),
+        WorkerView(1, 0, "waits", 0.0, 0, 0, 0, 0),
+        WorkerView(2, 52110, "<b>", 3.0, 0, 0, 0, 0),
+    ]
+    watched.restarts = 2
+    page = site.ask("/")[2]
+    text, none = text_of(page), NOBODY_KNOWS
+    assert 'aria-label="Workers">' in page.decode()
+    assert "generation 1 1 of 3 workers serve, 2 restarts" in text
+    assert (
+        f"0 52101 serves 3 h 41 7 1,203,114 111.4 1.2 ms 0 51990 drains 25 h 2 1 88 0.0 0.5 ms 1 {none} waits, covered by 0 0 s"
+        in text
+    )
+    assert "2 52110 &lt;b&gt;, covered by 0 3 s" in text
+
+
+def test_signs_of_workers_are_the_same_with_and_without_a_script():
+    script = (PAGE / "app.js").read_text()
+    signs = ", ".join(f'{state}: "{sign}"' for state, sign in page_tables._WORKER_GLYPHS.items())
+    assert f"const WORKER = {{ {signs} }}" in script
 
 
 def test_what_is_doubtful_about_the_configuration_is_told(watched, site):

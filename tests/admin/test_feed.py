@@ -4,9 +4,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from watched import Site, Watched, backend, pool
+from watched import EPOCH, Site, Watched, backend, pool
 
-from twisted_lb.admin.operator import ListenerView
+from twisted_lb.admin.operator import ListenerView, WorkerView
 
 
 @pytest.fixture
@@ -52,6 +52,23 @@ def test_a_second_in_which_nothing_happens_tells_little_of_200_backends(watched,
     assert delta["backends"] == {}
     assert delta["pools"] == {}
     assert set(delta["status"]) == {"now"}
+
+
+def test_workers_are_told_when_one_of_them_is_another_one_or_counts_and_not_since_time_goes_on(watched, site):
+    watched.workers = [WorkerView(0, 7, "serves", 5.0, 1, 0, 3), WorkerView(1, 0, "waits", 0.0, 0, 0, 0, 0)]
+    look = site.look()
+    ((_, first),) = look.told()
+    assert [one["since"] for one in first["status"]["workers"]] == [EPOCH - 5.0, None]
+    watched.clock.advance(1)
+    ((_, delta),) = look.told()
+    assert set(delta["status"]) == {"now"}
+    watched.workers[1] = WorkerView(1, 8, "serves", -1.0, 0, 0, 0)
+    watched.clock.advance(1)
+    ((_, delta),) = look.told()
+    assert [(one["pid"], one["state"], one["since"]) for one in delta["status"]["workers"]] == [
+        (7, "serves", EPOCH - 5.0),
+        (8, "serves", EPOCH + 1.0),
+    ]
 
 
 def test_another_backend_or_pool_is_told_as_a_whole(watched, site):

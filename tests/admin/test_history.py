@@ -1,5 +1,7 @@
 """What operators are told of the past: events, since when and why, and counts of the last minute."""
 
+import random
+
 import pytest
 
 from twisted_lb.admin.history import MOST_CHECKS, MOST_EVENTS, WINDOW_S, Events, Rates, States
@@ -289,3 +291,31 @@ def test_what_stands_still_has_a_rate_of_zero():
     one = Counting()
     one.seconds(4, 4, 4)
     assert one.rates.per_s("a") == 0.0
+
+
+def plainly_within(samples, what):
+    """As `Rates.within`, by a look at all samples."""
+    newest = oldest = None
+    for at, sample in reversed(samples):
+        count = sample.get(what)
+        if count is None or at < samples[-1][0] - WINDOW_S - 1 or (oldest is not None and count > oldest[1]):
+            break
+        oldest = (at, count)
+        newest = newest or oldest
+    return None if newest is None or newest[0] <= oldest[0] else (newest[1] - oldest[1], newest[0] - oldest[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rates_are_those_of_a_look_at_all_samples_whatever_comes_goes_and_begins_anew(seed):
+    rng, one, samples = random.Random(seed), Counting(), []
+    for _ in range(4 * WINDOW_S):
+        one.counts = {
+            what: 0 if rng.random() < 0.02 else one.counts.get(what, 0) + rng.randrange(3)
+            for what in "abcde"
+            if (what in one.counts) != (rng.random() < 0.02)
+        }
+        samples = [*samples, (one.now, dict(one.counts))][-WINDOW_S - 1 :]
+        one.rates.sample()
+        one.now += rng.choice((1.0, 1.0, 1.0, 0.5, 4.0))
+        for what in "abcde":
+            assert one.rates.within(what) == plainly_within(samples, what), (samples[-1], what)

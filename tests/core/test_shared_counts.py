@@ -15,11 +15,16 @@ def rows(count: int, columns: int = 8) -> list[memoryview]:
     return [memoryview(array("q", [0] * columns)) for _ in range(count)]
 
 
+def in_use(count: int) -> memoryview:
+    """The cell that says that so many rows are in use."""
+    return memoryview(array("q", [count]))
+
+
 def several(count: int, column: int = 3, most: int = 0) -> list[SharedCounts]:
     table = rows(count)
     found = []
     for number in range(count):
-        counts = SharedCounts(table, number)
+        counts = SharedCounts(table, number, in_use(count))
         slot = counts.open()
         assert slot == 0
         counts.place(slot, column)
@@ -29,7 +34,7 @@ def several(count: int, column: int = 3, most: int = 0) -> list[SharedCounts]:
 
 
 def test_without_a_column_it_counts_for_itself_as_one_process_does():
-    shared, own = SharedCounts(rows(2), 0), Counts()
+    shared, own = SharedCounts(rows(2), 0, in_use(2)), Counts()
     for counts in (shared, own):
         slot = counts.open()
         counts.bound(slot, 2)
@@ -69,7 +74,7 @@ def test_what_is_held_beyond_its_end_counts_for_all():
 
 def test_a_slot_that_is_placed_later_brings_what_it_has():
     table = rows(2)
-    one, other = SharedCounts(table, 0), SharedCounts(table, 1)
+    one, other = SharedCounts(table, 0, in_use(2)), SharedCounts(table, 1, in_use(2))
     slot = one.open()
     assert one.claim(slot)
     one.place(slot, 5)
@@ -113,7 +118,7 @@ def _hammer(fd: int, number: int, count: int, most: int, turns: int) -> int:
     columns = 4096 // 8
     shared = [cells[row * columns : (row + 1) * columns] for row in range(count)]
     inside = [cells[(count + row) * columns : (count + row + 1) * columns] for row in range(count)]
-    counts = SharedCounts(shared, number)
+    counts = SharedCounts(shared, number, in_use(count))
     slot = counts.open()
     counts.place(slot, 0)
     counts.bound(slot, most)
@@ -143,3 +148,14 @@ def test_processes_that_claim_at_the_same_moment_are_never_more_than_the_bound()
         children.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0] * count
     os.close(fd)
+
+
+def test_only_rows_that_are_in_use_are_looked_at():
+    table, used = rows(4), in_use(2)
+    one = SharedCounts(table, 0, used)
+    slot = one.open()
+    one.place(slot, 3)
+    table[2][3] = 7  # of somebody who is not there yet
+    assert one.elsewhere(slot) == 0
+    used[0] = 3
+    assert one.elsewhere(slot) == 7

@@ -26,7 +26,10 @@ class Crew:
     def __init__(self, count: int, rules: AdaptiveRules = RULES, *, placed: bool = True) -> None:
         self.said, self.told, self.rows = row(words=WORDS), [row(words=WORDS) for _ in range(count)], []
         self.rows = [row() for _ in range(count)]
-        self.counts = [SharedCounts(self.rows, number, Learnt(self.said, self.told[number])) for number in range(count)]
+        self.counts = [
+            SharedCounts(self.rows, number, memoryview(array("q", [count])), Learnt(self.said, self.told[number]))
+            for number in range(count)
+        ]
         self.gradients = []
         for counts in self.counts:
             slot = counts.open()

@@ -67,7 +67,7 @@ class Load:
 class Town:
     """A balancer with its page, in front of backends that run, or of `nobody`: so many that nobody checks either."""
 
-    def __init__(self, stage: Stage, nobody: int = 0) -> None:
+    def __init__(self, stage: Stage, nobody: int = 0, workers: int = 1) -> None:
         names = [] if nobody else ["1", "2", "3"]
         ports = [stage.backend(name=f"be-{n}")[1] for n in names]
         backends = [*zip(names, ports, strict=True), *((str(n), n) for n in range(1, nobody + 1))]
@@ -76,6 +76,7 @@ class Town:
         self.file = stage.folder / "lb.toml"
         self.text = f"""
             name = "edge-1"
+            workers = {workers}
             [admin]
             socket = ""
             address = "127.0.0.1:{self.admin}"
@@ -122,7 +123,7 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory) -> Iterator[Town]:
+def town(tmp_path_factory, workers) -> Iterator[Town]:
     with stage(tmp_path_factory.mktemp("town")) as one:
         yield Town(one)
 
@@ -529,6 +530,38 @@ def test_nothing_is_asked_of_anybody_else_and_nothing_is_inline(town, browser):
         == 0
     )
     context.close()
+
+
+def test_workers_are_rows_that_come_and_go_while_all_else_stands_still(tmp_path, page, browser):
+    with stage(tmp_path) as one:
+        town = Town(one, nobody=3, workers=2)
+        town.balancer.wait_for("worker [0-9]+ serves", 2)
+        live(page, town)
+        rows, serving = page.locator("#workerrows tr"), page.locator("#facts a[href='#workers']")
+        expect(serving).to_have_text("2 of 2 workers serve")
+        expect(rows).to_have_count(2)
+        expect(rows.locator(".state")).to_have_text(["serves", "serves"])
+        tops = "() => ['tables', 'routes', 'listeners', 'events', 'config', 'workers'].map(id => document.getElementById(id).getBoundingClientRect().top + scrollY)"
+        first, pids = rows.first.element_handle(), rows.locator("td:nth-child(2)").all_text_contents()
+        before = page.evaluate(tops)
+        os.kill(int(pids[1]), signal.SIGKILL)
+        expect(serving).to_have_text("2 of 2 workers serve, 1 restart")
+        expect(rows.locator("td:nth-child(2)")).not_to_have_text(pids)
+        assert page.evaluate(tops) == before
+        assert first.evaluate("row => row.isConnected && row.cells[1].textContent") == pids[0]
+        page.set_viewport_size({"width": 390, "height": 900})
+        beyond = (
+            "box => [box.scrollWidth - box.clientWidth, Math.max(0, box.getBoundingClientRect().right - innerWidth)]"
+        )
+        assert page.locator("#workers .scroll").evaluate(beyond) == [0, 0]
+        # The same without a script.
+        shown = "rows => rows.map(row => [0, 1, 2].map(i => row.cells[i].textContent))"
+        context = browser.new_context(java_script_enabled=False)
+        still = context.new_page()
+        still.goto(town.url)
+        assert still.locator("#workerrows tr").evaluate_all(shown) == rows.evaluate_all(shown)
+        expect(still.locator("#serving")).to_have_text("2 of 2 workers serve, 1 restart")
+        context.close()
 
 
 @pytest.mark.parametrize(

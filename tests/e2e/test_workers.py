@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from ports import free_port
+from many import Counting, Many, alive
 from processes import KILL, TERM, stage, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -25,90 +25,6 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs L
 def world(tmp_path):
     with stage(tmp_path) as one:
         yield one
-
-
-class Many:
-    """A balancer with workers, its backends and its admin door."""
-
-    def __init__(
-        self, world, *, workers: int = 2, backends: int = 2, head: str = "", more: str = "", others: Sequence[int] = ()
-    ) -> None:
-        self.world = world
-        self.backends = [world.backend(name=f"b{number}") for number in range(backends)]
-        self.others = others
-        self.port = free_port()
-        self.door = world.folder / "admin.sock"
-        self.file = world.folder / "lb.toml"
-        self.head = head
-        self.write(range(backends), more)
-        self.lb = world.twistd("lb", "lb", "--config", str(self.file), "--workers", str(workers))
-        self.lb.wait_for("worker [0-9]+ serves", workers)
-
-    def write(self, numbers, more: str = "") -> None:
-        """Replace the file: these backends."""
-        ports = [*(self.backends[number][1] for number in numbers), *self.others]
-        addresses = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
-        text = (
-            f'{self.head}\nlisten = {{ interface = "127.0.0.1", port = {self.port} }}\n'
-            f"backends = [{addresses}]\n"
-            f'[admin]\nsocket = "{self.door}"\n[health_check]\ninterval_s = 0.2\n{more}'
-        )
-        new = self.file.with_suffix(".new")
-        new.write_text(text)
-        new.replace(self.file)
-
-    def ask(self, path: str = "/", method: str = "GET", body: object = None) -> dict:
-        """An answer of the admin API."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
-            sock.connect(str(self.door))
-            connection = http.client.HTTPConnection("x")
-            connection.sock = sock
-            headers = {} if body is None else {"content-type": "application/json"}
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            return json.loads(connection.getresponse().read())
-
-    def metrics(self, name: str) -> float:
-        """The sum of a family of metrics."""
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.settimeout(60)
-            sock.connect(str(self.door))
-            connection = http.client.HTTPConnection("x")
-            connection.sock = sock
-            connection.request("GET", "/metrics")
-            text = connection.getresponse().read().decode()
-        return sum(float(value) for value in re.findall(rf"(?m)^{name}(?:{{.*}})? ([0-9.e+]+)$", text))
-
-    def get(self, path: str = "/whoami.json") -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-
-    def pids(self) -> dict[int, int]:
-        """The process of each worker that served last, by slot."""
-        return {int(slot): int(pid) for slot, pid in re.findall(r"worker (\d+) serves, as process (\d+)", self.lb.log)}
-
-    def clients_of(self, pid: int) -> int:
-        """How many connections of clients a process has."""
-        own = set()
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                own.add(os.readlink(fd))
-        found = 0
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "01" and int(words[1].rpartition(":")[2], 16) == self.port:
-                found += f"socket:[{words[9]}]" in own
-        return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_workers_serve_are_seen_as_one_and_end_with_their_parent(world):
@@ -190,7 +106,10 @@ def test_workers_are_a_table(world):
     assert [line.split()[:3] for line in told[1:]] == [
         [str(slot), str(pid), "serves"] for slot, pid in many.pids().items()
     ]
-    assert sum(int(line.split()[-1]) for line in told[1:]) == 4
+    assert sum(int(line.split()[7]) for line in told[1:]) == 4
+    # Whoever is on the machine reads command lines, and chance is to be guessed by nobody.
+    for slot, pid in many.pids().items():
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"twisted_lb.workers.worker\0%d\0" % slot)
     assert many.metrics("twisted_lb_workers") == 2
     assert many.metrics("twisted_lb_worker_restarts_total") == 0
 
@@ -279,47 +198,6 @@ def test_connections_are_level_over_the_workers(world):
             sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         for sock in socks:
             assert sock.recv(12) == b"HTTP/1.1 200"
-
-
-class Counting:
-    """A backend that counts how many requests it has at once, without checks."""
-
-    def __init__(self, took_s: float) -> None:
-        self._sock = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port = self._sock.getsockname()[1]
-        self.took_s = took_s
-        self.most = self.now = 0
-        self._lock = threading.Lock()
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=self._serve, args=(self._sock.accept()[0],), daemon=True).start()
-
-    def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            while True:
-                head = b""
-                while not head.endswith(b"\r\n\r\n"):
-                    data = sock.recv(65536)
-                    if not data:
-                        return
-                    head += data
-                if b"twisted_lb-check" not in head:
-                    self._work()
-                sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-    def _work(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-        time.sleep(self.took_s)
-        with self._lock:
-            self.now -= 1
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 def test_max_in_flight_holds_over_all_workers_and_nobody_waits_in_vain(world):

@@ -3,68 +3,24 @@
 import errno
 import os
 import socket
-from contextlib import ExitStack
-from types import MappingProxyType, SimpleNamespace
+from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from crewed import Plane, Reactor, end, serve, with_backends
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessTerminated
-from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from twisted_lb.probes import ProbeResult
-from twisted_lb.workers import crew as crews
-from twisted_lb.workers.crew import Crew, Life, clones_of
-from twisted_lb.workers.messages import Ask
-from twisted_lb.workers.table import BEAT, SERVES
-
-# No process has this number: os.kill would say so.
-NOBODY = 2**22 + 1
-
-
-class Wire:
-    """The transport of a link: what is sent is kept."""
-
-    disconnecting = False
-
-    def write(self, data: bytes) -> None: ...
-
-    def writeSequence(self, data: Any) -> None: ...
-
-    def sendFileDescriptor(self, fd: int) -> None: ...
-
-    def loseConnection(self) -> None: ...
-
-    def getPeer(self) -> None: ...
-
-    def getHost(self) -> None: ...
-
-
-class Reactor(Clock):
-    """A reactor that starts no process."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spawned: list[Life] = []
-        self.environments: list[dict[str, str]] = []
-        self.refuses: OSError | None = None
-
-    def spawnProcess(self, life: Life, executable: str, args: list[str], **more: Any) -> Any:
-        if self.refuses is not None:
-            raise self.refuses
-        self.spawned.append(life)
-        return SimpleNamespace(pid=NOBODY + len(self.spawned))
-
-    def adoptStreamConnection(self, fd: int, family: int, factory: Any) -> None:
-        factory.buildProtocol(None).makeConnection(Wire())
-
-
-class Plane:
-    """A data plane that has nothing."""
-
-    plan: Any = SimpleNamespace(pools={}, listeners={})
-    clusters: Any = MappingProxyType({})
+from twisted_lb.workers import life as one_life
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.life import Life
+from twisted_lb.workers.messages import Ask, Leave
+from twisted_lb.workers.slots import clones_of
+from twisted_lb.workers.table import BEAT, CAME, SERVES, WENT
+from twisted_lb.workers.worker import Start
 
 
 @pytest.fixture
@@ -76,11 +32,10 @@ def reactor():
 def crew(reactor, monkeypatch):
     """A crew of three whose plans are nothing."""
     one = Crew(reactor, 3, 7, lambda pool, backend: "")
-    monkeypatch.setattr(one, "_plan_of", lambda plane: None)
     encoded = SimpleNamespace(for_one_who_knows=lambda known: b"", numbers=set())
-    monkeypatch.setattr(one, "_encoder", SimpleNamespace(encode=lambda plan: encoded))
+    monkeypatch.setattr(one, "_plans", SimpleNamespace(encoded=lambda plane: encoded))
     killed = []
-    monkeypatch.setattr(crews.os, "kill", lambda pid, signal: killed.append(pid))
+    monkeypatch.setattr(one_life.os, "kill", lambda pid, signal: killed.append(pid))
     one.killed = killed
     yield one
     if one._done is None:
@@ -97,20 +52,16 @@ def started(crew: Crew, reactor: Reactor) -> list[Life]:
     return list(crew.lives)
 
 
-def serve(crew: Crew, life: Life) -> None:
-    crew.imported(life)
-    crew.taken(life, crew._version, "")
-
-
-def end(life: Life) -> None:
-    if life.linked:
-        life.link.connectionLost()
-    if life in life.crew.lives:
-        life.processEnded(Failure(ProcessTerminated(signal=9)))
-
-
 def slots(crew: Crew) -> list[int]:
     return sorted(life.slot for life in crew.lives if life.accepting)
+
+
+def test_a_command_line_has_the_number_of_its_worker_and_not_the_seed_of_chance(crew, reactor):
+    started(crew, reactor)
+    for slot, (words, start) in enumerate(reactor.told):
+        assert words[1:] == ["-P", "-m", "twisted_lb.workers.worker", str(slot)]
+        assert Start(**start).slot == slot
+    assert len({start["seed"] for _, start in reactor.told}) == crew.count
 
 
 def test_workers_that_cannot_be_started_are_tried_again_and_nothing_is_lost(crew, reactor):
@@ -208,6 +159,72 @@ def test_a_worker_that_hangs_is_covered_and_in_the_end_killed(crew, reactor):
     assert crew.killed == [lives[0].pid]
 
 
+def hand_on(crew: Crew, slot: int, name: str) -> None:
+    """A worker hands a connection on to that slot."""
+    fd = os.open(os.devnull, os.O_RDONLY)
+    socket.send_fds(crew._channels[slot][0], [name.encode()], [fd])
+    os.close(fd)
+    crew.table.slots[2][WENT + slot] += 1
+
+
+def handed(crew: Crew, slot: int) -> list[str]:
+    """What is on its way to a slot, and as many as the table has."""
+    found = []
+    with suppress(BlockingIOError):
+        while True:
+            name, fds, _, _ = socket.recv_fds(crew._channels[slot][1], 100, 1)
+            found.append(name.decode())
+            for fd in fds:
+                os.close(fd)
+    rows = crew.table.slots
+    assert sum(row[WENT + slot] for row in rows) - rows[slot][CAME] == len(found)
+    rows[slot][CAME] += len(found)
+    return found
+
+
+def test_what_was_handed_on_to_a_worker_that_has_died_goes_to_another_one(crew, reactor):
+    lives = started(crew, reactor)
+    for name in ("a", "b"):
+        hand_on(crew, 0, name)
+    end(lives[0])
+    assert handed(crew, 0) == []
+    # By somebody who had looked before that, and has done it now.
+    hand_on(crew, 0, "c")
+    reactor.advance(1)
+    assert handed(crew, 1) == ["a", "b", "c"]
+    assert handed(crew, 0) == []
+
+
+def test_what_was_handed_on_to_a_worker_that_hangs_goes_to_another_one(crew, reactor):
+    lives = started(crew, reactor)
+    go_round(crew, seconds=2)
+    hand_on(crew, 0, "a")
+    go_round(crew, seconds=2, hang=lives[0])
+    assert handed(crew, 1) == []
+    go_round(crew, seconds=3, hang=lives[0])
+    assert handed(crew, 1) == ["a"]
+
+
+def test_what_was_handed_on_waits_for_the_next_worker_where_there_is_no_other(crew, reactor):
+    lives = started(crew, reactor)
+    for life in lives[1:]:
+        end(life)
+    hand_on(crew, 0, "a")
+    end(lives[0])
+    reactor.advance(0.01)
+    assert [handed(crew, slot) for slot in (1, 2, 0)] == [[], [], ["a"]]
+
+
+def test_what_another_worker_has_no_room_for_stays_where_it_is(crew, reactor):
+    lives = started(crew, reactor)
+    hand_on(crew, 0, "a")
+    with suppress(BlockingIOError):
+        while True:
+            hand_on(crew, 1, "full")
+    end(lives[0])
+    assert handed(crew, 0) == ["a"]
+
+
 def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatch):
     lives = started(crew, reactor)
     asked = []
@@ -216,7 +233,7 @@ def test_nobody_waits_for_the_answer_of_one_that_hangs(crew, reactor, monkeypatc
         asked.append((link._life, command))
         return Deferred() if command is Ask else succeed({})
 
-    monkeypatch.setattr(crews.Link, "callRemote", call)
+    monkeypatch.setattr(one_life.Link, "callRemote", call)
     go_round(crew, seconds=5, hang=lives[0])
     asked.clear()
     crew.ask("explain", {"request_id": "~1"})
@@ -235,7 +252,7 @@ def test_a_worker_that_comes_back_takes_its_place_again(crew, reactor):
 
 def test_a_worker_that_answers_late_and_moves_is_not_killed(crew, reactor, monkeypatch):
     started(crew, reactor)
-    monkeypatch.setattr(crews.Link, "callRemote", lambda link, command, **more: Deferred())
+    monkeypatch.setattr(one_life.Link, "callRemote", lambda link, command, **more: Deferred())
     go_round(crew, seconds=200)
     assert crew.killed == []
     assert slots(crew) == [0, 1, 2]
@@ -270,14 +287,6 @@ def test_a_socket_that_another_user_has_made_is_shared_by_all():
             os.seteuid(0)
 
 
-def with_backends(*names: str) -> dict[str, Any]:
-    return {
-        "app": SimpleNamespace(
-            pool=SimpleNamespace(backends={name: SimpleNamespace(name=name, gradient=None) for name in names})
-        )
-    }
-
-
 def go_by(crew: Crew, *names: str) -> None:
     """Have these backends, and all workers know it."""
     crew._plane.clusters = with_backends(*names)
@@ -291,24 +300,24 @@ def test_backends_that_come_and_go_for_ever_need_no_more_columns_than_there_are_
     started(crew, reactor)
     for number in range(50):
         go_by(crew, f"a{number}", f"b{number}")
-    assert crew._next_column <= 6
-    assert {name for _, name in crew._columns} >= {"a49", "b49"}
+    assert crew.table.given <= 6
+    assert {name for _, name, _ in crew._columns.values()} >= {"a49", "b49"}
 
 
 def test_a_column_is_anothers_only_when_nobody_has_anything_there_or_knows_the_one_before(crew, reactor):
     lives = started(crew, reactor)
     go_by(crew, "a")
-    column = crew._columns["app", "a"]
+    column = crew._columns.of("app", "a")
     crew.table.lives[lives[0].row][column] = 1
     for names in (("b",), ("b", "c"), ("b", "d")):
         go_by(crew, *names)
-        assert column not in {crew._columns["app", name] for name in names}
+        assert column not in {crew._columns.of("app", name) for name in names}
         assert crew.in_flight("app", "a") == 1
     crew.table.lives[lives[0].row][column] = 0
     crew._plane.clusters = with_backends("b", "e")
     crew.follow()
-    assert ("app", "a") not in crew._columns
-    assert column in {crew._columns["app", "e"], *crew._free_columns}
+    assert crew._columns.of("app", "a") is None
+    assert crew._columns.of("app", "e") < crew.table.given == 4
 
 
 def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
@@ -317,15 +326,16 @@ def test_what_was_heard_of_a_backend_that_is_gone_is_forgotten(crew, reactor):
     crew.probed("app", "a", ProbeResult(passed=True, reason=""))
     crew.agent_said("app", "a", b"up")
     go_by(crew, "b")
-    assert not crew._probes
-    assert not crew._agents
+    assert not crew._news.hearsay._probes
+    assert not crew._news.hearsay._agents
 
 
 def test_a_worker_hears_what_is_found_out_between_its_first_plan_and_its_first_client(crew, reactor, monkeypatch):
     crew.begin(Plane(), {}, {})
     life = reactor.spawned[-1]
     told = []
-    monkeypatch.setattr(crew, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
+    for teller in (crew, crew._news):
+        monkeypatch.setattr(teller, "_tell", lambda one, facts: told.append((one, [fact.backend for fact in facts])))
     crew.probed("app", "early", ProbeResult(passed=False, reason="x"))
     reactor.advance(0)
     assert told == []
@@ -343,3 +353,23 @@ def test_nobody_waits_at_a_stop_for_workers_to_go_by_something(crew, reactor):
     assert not fired
     crew.leave(1.0)
     assert fired == [None]
+
+
+def test_at_a_stop_a_worker_drains_that_may_have_clients_though_it_has_not_said_so_yet(crew, reactor, monkeypatch):
+    told = []
+    monkeypatch.setattr(one_life.Link, "callRemote", lambda link, command, **more: told.append((link._life, command)))
+    crew.begin(Plane(), {}, {})
+    serve(crew, reactor.spawned[0])
+    starting = reactor.spawned[1]
+    crew.imported(starting)
+    crew.leave(1.0)
+    assert [life for life, command in told if command is Leave] == [reactor.spawned[0], starting]
+    assert crew.killed == []
+    reactor.advance(one_life.KILL_S + 1.0)
+    assert crew.killed == [reactor.spawned[0].pid, starting.pid]
+
+
+def test_at_a_stop_a_worker_is_killed_that_imports_still(crew, reactor):
+    crew.begin(Plane(), {}, {})
+    crew.leave(1.0)
+    assert crew.killed == [reactor.spawned[0].pid]

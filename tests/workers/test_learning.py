@@ -57,7 +57,7 @@ def the(pool):
 
 def worker(table, life: int):
     """The backend's limit at a worker."""
-    counts = SharedCounts(table.lives, life, table.learnt(life))
+    counts = SharedCounts(table.lives, life, table.in_use, table.learnt(life))
     slot = counts.open()
     counts.place(slot, 4)
     return counts.gradient(slot, RULES)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from twisted_lb.workers.levelling import Levelling
-from twisted_lb.workers.table import Table, make_table
+from twisted_lb.workers.table import SERVES, Table, make_table
 
 
 class Reactor:
@@ -146,6 +146,22 @@ def test_who_leaves_takes_in_what_has_come_and_gets_no_more(crew):
     for _ in range(20):
         two.accept(0)
     assert two.counts[1] == before
+
+
+def test_while_who_leaves_takes_in_what_has_come_nobody_hands_on_to_him(crew):
+    two = crew(2)
+    for _ in range(8):
+        two.accept(0, take=False)
+    was, seen = two.workers[1]._take, []
+
+    def take(name: str, fd: int) -> None:
+        was(name, fd)
+        seen.append(two.table.slots[1][SERVES])
+
+    two.workers[1]._take = take
+    two.workers[1].finish()
+    assert seen
+    assert set(seen) == {0}
 
 
 def test_a_full_channel_keeps_them_here(crew):

@@ -8,6 +8,7 @@ from twisted_lb.workers.table import COLUMNS, Table, make_table
 def test_all_who_map_it_see_the_same():
     fd = make_table(2, 3)
     one, other = Table(fd, 2, 3), Table(fd, 2, 3)
+    assert [one.take(), one.take()] == [0, 1]
     one.lives[1][7] = 5
     one.slots[1][0] = 9
     one.rates[0] = 1
@@ -31,6 +32,8 @@ def test_no_row_is_anothers():
 def test_who_has_ended_has_nothing_in_flight():
     fd = make_table(1, 2)
     table = Table(fd, 1, 2)
+    assert [table.take(), table.take()] == [0, 1]
+    table.given = 4
     table.lives[0][3], table.lives[1][3], table.slots[0][3] = 2, 4, 6
     table.leave(0)
     assert (table.load(3), table.slots[0][3]) == (4, 6)
@@ -40,6 +43,7 @@ def test_who_has_ended_has_nothing_in_flight():
 def test_who_has_ended_has_no_clients_and_takes_no_memory_for_them():
     fd = make_table(1, 3)
     table = Table(fd, 1, 3)
+    assert [table.take() for _ in range(3)] == [0, 1, 2]
     one, other = table.clients(0), table.clients(1)
     for tag in range(1, 1000):
         one.add(tag, 1)

@@ -1,5 +1,6 @@
 """The API: what each endpoint answers, as values for JSON. It speaks to an Operator and knows no HTTP."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -55,14 +56,16 @@ class Api:
 
     # What is.
 
-    def status(self, call: Call) -> Answer:
+    def status(self, call: Call) -> Deferred[Answer]:
         """The state of everything."""
-        return {**asdict(self._operator.snapshot()), "scope": call.scope, "actor": call.actor.name}
+        more = {"scope": call.scope, "actor": call.actor.name}
+        return self._operator.look().addCallback(lambda snapshot: {**vars(snapshot), **more})
 
-    def backends(self, _: Call) -> Answer:
+    def backends(self, _: Call) -> Deferred[Answer]:
         """All backends."""
-        snapshot = self._operator.snapshot()
-        return {"backends": [asdict(one) for pool in snapshot.pools for one in pool.backends]}
+        return self._operator.look().addCallback(
+            lambda snapshot: {"backends": [one for pool in snapshot.pools for one in pool.backends]}
+        )
 
     def backend(self, call: Call) -> Answer:
         """One backend."""
@@ -70,7 +73,7 @@ class Api:
 
     def _view(self, pool: str, backend: str) -> BackendView:
         name = f"{pool}/{backend}"
-        found = self._operator.snapshot().backend(name)
+        found = next((one for one in self._operator.backends_called(pool, backend) if one.name == name), None)
         if found is None:
             self._operator.command(Command(pool, backend), Actor(""), dry_run=True)  # it says what is wrong
             raise NotFound("no_such_backend", f'"{name}" stands for several backends', f"such as those of {pool}")
@@ -135,9 +138,9 @@ class Api:
         """What the charts show."""
         return self._history.window(int(call.query.get("window", "900")))
 
-    def stream(self, call: Call) -> Answer:
+    def stream(self, call: Call) -> Deferred[Answer]:
         """All that the page shows."""
-        return self._feed.whole(call)
+        return self._feed.look().addCallback(lambda _: self._feed.whole(call))
 
     def openapi(self, _: Call) -> Answer:
         """The description of all of this."""
@@ -171,12 +174,7 @@ class Api:
         return self._operator.refresh().addCallback(lambda _: answer(over))
 
     def _changed(self, pool: str, backend: str, changed: Changed) -> Answer:
-        views = [
-            asdict(one)
-            for one_pool in self._operator.snapshot().pools
-            for one in one_pool.backends
-            if one.pool == pool and backend in (one.backend, one.backend.rpartition("@")[0])
-        ]
+        views = [asdict(one) for one in self._operator.backends_called(pool, backend)]
         more = {"backends": views} if len(views) > 1 else {}
         return {"backend": views[0] if views else None, **more, **asdict(changed)}
 
@@ -218,6 +216,10 @@ class Api:
         dry_run = bool(call.body.get("dry_run"))
         done = self._operator.plan() if dry_run else self._operator.apply(call.actor)
         return done.addCallback(self._reloaded)
+
+    def upgrade(self, call: Call) -> Deferred[Answer]:
+        """Become another program."""
+        return self._operator.upgrade(call.actor).addCallback(lambda program: {"program": program, "pid": os.getpid()})
 
     def _reloaded(self, reloaded: Reloaded) -> Answer:
         if reloaded.problems:

@@ -160,7 +160,7 @@ class ChartHistory:
 
     def _spark(self, taken: Sample) -> None:
         self._sparks = {
-            name: self._sparks.get(name, deque([None] * SPARK, maxlen=SPARK)) for name in taken.backend_p99_ms
+            name: self._sparks.get(name) or deque([None] * SPARK, maxlen=SPARK) for name in taken.backend_p99_ms
         }
         for name, p99_ms in taken.backend_p99_ms.items():
             self._sparks[name].append(p99_ms)
@@ -211,6 +211,10 @@ class ChartHistory:
     def sparks(self) -> Mapping[str, Sequence[float | None]]:
         """The 99th percentile of each backend's last minute, second by second, as far as it is known."""
         return {name: list(values) for name, values in self._sparks.items()}
+
+    def last_sparks(self) -> Mapping[str, float | None]:
+        """The same of the last second alone."""
+        return {name: values[-1] for name, values in self._sparks.items()}
 
 
 def marked(event: EventView) -> dict[str, Any]:

@@ -86,7 +86,8 @@ class Dashboard(ReadOnly):
         call = Call({}, {}, {}, Actor(visitor.name, "", visitor.where), visitor.scope)
         yield self._feed.refresh()
         requests = yield self._feed.requests()
-        return parts({**self._feed.whole(call), "requests": requests})
+        values = yield self._feed.portions.make(parts({**self._feed.whole(call), "requests": requests}))
+        return values
 
 
 class _File(ReadOnly):

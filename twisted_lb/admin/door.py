@@ -1,8 +1,10 @@
 """The admin door at work: the sockets, the site on each of them, and who is let in where."""
 
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from twisted.logger import Logger
@@ -19,6 +21,7 @@ from twisted_lb.admin.site import AdminSite, Admit, ApiResource, MetricsResource
 from twisted_lb.errors import StartError
 from twisted_lb.net.listener import Listener
 from twisted_lb.net.runtime import Runtime
+from twisted_lb.net.sockets import inode_of, unlink_own
 
 _log = Logger()
 
@@ -45,13 +48,31 @@ class Doors:
 class AdminDoor:
     """The admin door of a balancer. `bind`, while the process may; `begin`, when there is somebody to ask; `accept` once this
     instance is the one that clients come to; `close`. `owner`: the user that the process is going to be, if it is another one.
+    `given`: sockets of a program before this one, as `sockets` has them.
     """
 
-    def __init__(self, doors: Doors, reactor: Any, owner: int | None = None) -> None:
+    def __init__(
+        self,
+        doors: Doors,
+        reactor: Any,
+        owner: int | None = None,
+        given: Mapping[str, socket.socket] = MappingProxyType({}),
+    ) -> None:
         self._doors: Final = doors
         self._reactor: Final = reactor
+        self._given: Final = dict(given)
+        path = doors.path
         self._unix: Final = (
-            UnixDoor(doors.path, doors.mode, doors.group, explicit=doors.explicit, owner=owner) if doors.path else None
+            UnixDoor(
+                path,
+                doors.mode,
+                doors.group,
+                explicit=doors.explicit,
+                owner=owner,
+                given=self._given.pop(f"unix:{path}", None),
+            )
+            if path
+            else None
         )
         self._port: PortDoor | None = None
         self._listeners: Final[list[Listener]] = []
@@ -69,6 +90,14 @@ class AdminDoor:
     def places(self) -> list[str]:
         """Where it is open."""
         return [one.address for one in self._listeners]
+
+    @property
+    def sockets(self) -> dict[str, int]:
+        """The descriptors of the sockets, by their places."""
+        found = {} if self._unix is None or self._unix.sock is None else {f"unix:{self._unix.path}": self._unix.sock}
+        if self._port is not None and self._port.sock is not None:
+            found[self._port.where] = self._port.sock
+        return {place: sock.fileno() for place, sock in found.items()}
 
     def bind(self) -> None:
         """Listen on the unix socket, unless another instance does, that this one is about to relieve. StartError: see UnixDoor."""
@@ -117,8 +146,14 @@ class AdminDoor:
                 serve(unix.sock, root(admit_to(_by_user, None)))
                 _log.info("admin socket at {path}", path=unix.path)
             if doors.interface is not None:
-                self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later)
+                given = self._given.pop(doors.where, None)
+                self._port = PortDoor(doors.interface, doors.port, doors.where, runtime.later, given)
                 self._port.open(opened, instead=instead)
+            for place, sock in self._given.items():  # places that are none any more
+                sock.close()
+                path = place.removeprefix("unix:")
+                if path != place:
+                    unlink_own(path, inode_of(path))
 
         self._begun = accept
 

@@ -33,10 +33,19 @@ def default_path(name: str, environ: Mapping[str, str]) -> str:
 
 class UnixDoor:
     """The unix socket of the admin door. `explicit`: somebody has asked for this path, so that a start fails without it.
-    `owner` is the user that the process is going to be, None for the one that it is.
+    `owner` is the user that the process is going to be, None for the one that it is. `given`: it listens there already.
     """
 
-    def __init__(self, path: str, mode: int, group: str, *, explicit: bool, owner: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        mode: int,
+        group: str,
+        *,
+        explicit: bool,
+        owner: int | None = None,
+        given: socket.socket | None = None,
+    ) -> None:
         self.path: Final = path
         self.sock: socket.socket | None = None
         self._mode: Final = mode
@@ -44,6 +53,8 @@ class UnixDoor:
         self._explicit: Final = explicit
         self._owner: Final = owner
         self._inode: tuple[int, int] | None = None
+        if given is not None:
+            self.sock, self._inode = given, inode_of(path)
 
     def open(self, *, instead: bool = False) -> bool:
         """Listen there; whether it does now. `instead`: of another instance, which is about to end. StartError where it was
@@ -112,10 +123,10 @@ class UnixDoor:
 
 
 class PortDoor:
-    """The port of the admin door. A start never fails without it."""
+    """The port of the admin door. A start never fails without it. `given`: a socket that listens there already."""
 
-    def __init__(self, interface: str, port: int, where: str, later: Any) -> None:
-        self.sock: socket.socket | None = None
+    def __init__(self, interface: str, port: int, where: str, later: Any, given: socket.socket | None = None) -> None:
+        self.sock: socket.socket | None = given
         self.where: Final = where
         self._interface: Final = interface
         self._port: Final = port
@@ -126,7 +137,8 @@ class PortDoor:
         """Listen there, and call `opened` with the socket; a warning where it cannot be had. `instead`: see UnixDoor."""
         self._waiting = None
         try:
-            self.sock = bind_tcp(self._interface, self._port)
+            if self.sock is None:
+                self.sock = bind_tcp(self._interface, self._port)
         except OSError as error:
             if instead and waited_s < _PATIENCE_S:
                 self._waiting = self._later(

@@ -218,6 +218,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         body={"dry_run": Value("boolean", "Say what it would do, and change nothing."), "reason": _REASON},
         refusals=(409, 412, 422),
     ),
+    Endpoint(
+        "POST",
+        "/v1/upgrade",
+        "upgrade",
+        "Become the program that stands where this one was started from, once it has shown that it can start; workers follow.",
+        CHANGE,
+        body={"reason": _REASON},
+        refusals=(409, 412, 422),
+    ),
     Endpoint("GET", "/v1/plan", "plan", "What a reload would do.", refusals=(409, 422)),
     Endpoint("GET", "/v1/config", "config", "The configuration in force, each value with its source."),
     Endpoint(

@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
 
+from twisted_lb.admin.as_json import plain
 from twisted_lb.admin.chart_history import FINE_S, MARKED, ChartHistory, marked
 from twisted_lb.admin.endpoints import Call
-from twisted_lb.admin.operator import EventView, Operator, Refused
+from twisted_lb.admin.operator import BackendView, EventView, Operator, Refused, Snapshot
 from twisted_lb.admin.page_requests import bad_and_slow
 from twisted_lb.admin.streams import EventStream, encoded
 from twisted_lb.admin.words import is_so
+from twisted_lb.portions import AT_ONCE, Making, Portions
 
 # So many requests are explained on the page.
 MOST_BAD: Final = 20
@@ -43,6 +45,8 @@ class Feed:
         self._config: list[Shown] = []
         self._last: int = 0
         self._charted: int = 0  # the last second of the charts that was told
+        self.portions: Final = Portions(time)
+        self._looking = False
         self._ticking: Final = LoopingCall(self._tick)
         self._ticking.clock = time
 
@@ -51,11 +55,24 @@ class Feed:
         """How many look."""
         return len(self._viewers)
 
-    def whole(self, call: Call) -> Shown:
-        """All that the page shows to whom this call is of."""
+    def look(self) -> "Deferred[None]":
+        """Have something to show: while somebody looks already, that is what he sees. Fires when it is so; or with Refused."""
+        if self._viewers:
+            return succeed(None)
+        return self._seen().addCallback(self._begin)
+
+    def _seen(self) -> "Deferred[Shown]":
+        """The state as the page wants it; with thousands of backends it is made in portions."""
+        return self._operator.look().addCallback(lambda snapshot: self.portions.make(shown(snapshot)))
+
+    def _begin(self, now: Shown) -> None:
+        # Who looks by now has begun with what another one has brought: changes are told him of that.
         if not self._viewers:
-            self._look()
+            self._take(now)
             self._charted = self._history.last
+
+    def whole(self, call: Call) -> Shown:
+        """All that the page shows to whom this call is of, behind a `look`."""
         events = [one for one in self._operator.events(self._last - _MOST_EVENTS) if one.id <= self._last]
         return {
             "status": self._told,
@@ -68,8 +85,8 @@ class Feed:
         }
 
     def refresh(self) -> "Deferred[None]":
-        """Have all that is counted as it is now; fires when it is."""
-        return self._operator.refresh()
+        """Have all that is counted as it is now, and something to show; fires when it is so, or with Refused."""
+        return self._operator.refresh().addCallback(lambda _: self.look())
 
     @inlineCallbacks
     def requests(self) -> Any:
@@ -78,10 +95,10 @@ class Feed:
         slow = yield self._operator.explained("slowest", MOST_SLOW)
         return bad_and_slow(bad["requests"], slow["requests"])
 
-    def _look(self) -> tuple[Shown, bool, list[EventView]]:
-        """Look again; what was told before, whether the configuration is another one, and what has happened."""
+    def _take(self, now: Shown) -> tuple[Shown, bool, list[EventView]]:
+        """Show this from now on; what was shown before, whether the configuration is another one, and what has happened."""
         before, happened = self._told, list(self._operator.events(self._last))
-        self._told = _steady(before, shown(asdict(self._operator.snapshot())))
+        self._told = _steady(before, now)
         self._last = happened[-1].id if happened else self._last
         loaded = before.get("etag") != self._told["etag"]
         if loaded:
@@ -101,10 +118,26 @@ class Feed:
             self._ticking.stop()
 
     def _tick(self) -> None:
-        try:
-            before, loaded, happened = self._look()
-        except Refused:  # it stops
+        if self._looking:
             return
+        self._looking = True
+        self._seen().addCallback(self._tell).addErrback(self._not_told).addBoth(self._looked)
+
+    def _looked(self, _: object) -> None:
+        self._looking = False
+
+    def _not_told(self, failure: Any) -> None:
+        if failure.check(Refused):  # it stops
+            return
+        if self._ticking.running:
+            self._ticking.stop()
+        self._failed(failure)
+
+    def _tell(self, now: Shown) -> None:
+        """Tell whoever looks what has changed."""
+        if not self._viewers:
+            return
+        before, loaded, happened = self._take(now)
         delta = changed(before, self._told)
         if delta is None:  # what there is, and not only how it is
             for viewer in list(self._viewers):
@@ -112,7 +145,7 @@ class Feed:
             return
         delta["history"] = self._history.after(self._charted)
         self._charted = self._history.last
-        delta["sparks"] = {name: values[-1] for name, values in self._history.sparks().items()}
+        delta["sparks"] = self._history.last_sparks()
         if happened:
             delta["events"] = [asdict(one) for one in happened]
             delta["marks"] = [marked(one) for one in happened if one.kind in MARKED]
@@ -150,10 +183,11 @@ class Viewer(EventStream):
         self._feed.remove(self)
 
 
-def shown(status: Shown) -> Shown:
+def shown(snapshot: Snapshot) -> Making[Shown]:
     """A snapshot as the page wants it: with moments in the place of lengths of time, which differ each second; with the last
     check of each backend only; with the words of the verdict; of certificates with what is worst about them.
     """
+    status: Shown = {key: plain(value) for key, value in vars(snapshot).items() if key != "pools"}
     now = status["now"]
     status["began"] = now - status.pop("uptime_s")
     file = status["file"]
@@ -164,11 +198,25 @@ def shown(status: Shown) -> Shown:
         listener["tls"] = _secured(listener.pop("certificates"), listener.pop("flaws"))
     for clause in status["verdict"]["clauses"]:
         clause["is"] = is_so(clause["state"])
-    for pool in status["pools"]:
-        for backend in (*pool["backends"], *pool["leaving"]):
-            backend["since"] = now - backend.pop("since_s")
-            backend["checks"] = list(backend["checks"][:1])
+    for worker in status["workers"]:
+        uptime_s = worker.pop("uptime_s")
+        worker["since"] = now - uptime_s if worker["pid"] else None
+    pools = status["pools"] = []
+    for pool in snapshot.pools:
+        made = {key: plain(value) for key, value in vars(pool).items() if key not in ("backends", "leaving")}
+        made["leaving"] = [_backend(one, now) for one in pool.leaving]
+        backends = made["backends"] = []
+        for begin in range(0, len(pool.backends), AT_ONCE):
+            backends += [_backend(one, now) for one in pool.backends[begin : begin + AT_ONCE]]
+            if begin + AT_ONCE < len(pool.backends):
+                yield
+        pools.append(made)
     return status
+
+
+def _backend(view: BackendView, now: float) -> Shown:
+    made: Shown = {key: plain(value) for key, value in vars(view).items() if key not in ("checks", "since_s")}
+    return made | {"since": now - view.since_s, "checks": plain(view.checks[:1])}
 
 
 def _secured(certificates: Sequence[Shown], flaws: Sequence[Shown]) -> Shown | None:
@@ -185,8 +233,11 @@ def _secured(certificates: Sequence[Shown], flaws: Sequence[Shown]) -> Shown | N
 def _steady(before: Shown, now: Shown) -> Shown:
     """The new state, with moments that are those of before where they only tremble."""
     for key in _MOMENTS:
-        if key in now and abs(now[key] - before.get(key, 0.0)) < _TREMBLES_S:
+        if now.get(key) is not None and abs(now[key] - (before.get(key) or 0.0)) < _TREMBLES_S:
             now[key] = before[key]
+    processes = {one["pid"]: one for one in before.get("workers", ())}
+    for one in now.get("workers", ()):
+        _steady(processes.get(one["pid"], {}), one)
     old = {one["name"]: one for pool in before.get("pools", ()) for one in pool["backends"]}
     for pool in now.get("pools", ()):
         for one in pool["backends"]:

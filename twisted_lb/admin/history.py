@@ -3,6 +3,7 @@
 import re
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from operator import lt
 from typing import Final
 
 from twisted.logger import Logger
@@ -220,33 +221,51 @@ def _text(event: Event) -> str:
 
 class Rates:
     """Counts of the last minute: of whatever has a name, sampled once a second. A count may only grow; what begins anew, at 0,
-    is another one. `seconds` is the time, monotonic.
+    is another one. `seconds` is the time, monotonic. To take a sample is O(names), to ask for one of them O(1): thousands are asked for
+    at once.
     """
 
     def __init__(self, read: Callable[[], Mapping[object, int]], seconds: Callable[[], float]) -> None:
         self._read: Final = read
         self._seconds: Final = seconds
         self._samples: Final[deque[tuple[float, Mapping[object, int]]]] = deque(maxlen=WINDOW_S + 1)
+        self._taken: int = 0
+        # The numbers of samples: of the first one that is not too old, and, of what has begun meanwhile, of the first one that it is in.
+        self._first: int = 0
+        self._began: dict[object, int] = {}
 
     def sample(self) -> None:
         """Take the counts; to be called once a second."""
-        self._samples.append((self._seconds(), self._read()))
+        now, counts = self._seconds(), self._read()
+        if self._samples:
+            self._note_beginnings(self._samples[-1][1], counts)
+        self._samples.append((now, counts))
+        self._taken += 1
+        forgotten = self._taken - len(self._samples)
+        self._first = max(self._first, forgotten)
+        while self._samples[self._first - forgotten][0] < now - WINDOW_S - 1:
+            self._first += 1
+
+    def _note_beginnings(self, before: Mapping[object, int], counts: Mapping[object, int]) -> None:
+        if before.keys() == counts.keys() and not any(map(lt, map(counts.__getitem__, before), before.values())):
+            return
+        began = {what: number for what, number in self._began.items() if what in counts and number > self._first}
+        for what, count in counts.items():
+            was = before.get(what)
+            if was is None or count < was:
+                began[what] = self._taken
+        self._began = began
 
     def within(self, what: object) -> tuple[int, float] | None:
         """How much was added in the time that is remembered, a minute at most, and in how many seconds; None if it is not
         known yet.
         """
-        newest: tuple[float, int] | None = None
-        oldest: tuple[float, int] | None = None
-        for at, sample in reversed(self._samples):
-            count = sample.get(what)
-            if count is None or at < self._samples[-1][0] - WINDOW_S - 1 or (oldest is not None and count > oldest[1]):
-                break
-            oldest = (at, count)
-            newest = newest or oldest
-        if newest is None or oldest is None or newest[0] <= oldest[0]:
+        if not self._samples or what not in self._samples[-1][1]:
             return None
-        return newest[1] - oldest[1], newest[0] - oldest[0]
+        first = max(self._first, self._began.get(what, 0))
+        began_at, oldest = self._samples[first - self._taken]
+        now, newest = self._samples[-1]
+        return (newest[what] - oldest[what], now - began_at) if now > began_at else None
 
     def per_s(self, what: object) -> float | None:
         """How much is added in a second."""
@@ -271,13 +290,19 @@ class Windows:
 
     def quantile_ms(self, what: object, q: float) -> float | None:
         """The duration that a share `q` of those of the last minute are not beyond, in milliseconds; None where there was none."""
-        ends = self._ends(what)
-        if ends is None or not isinstance(ends[0], Reading) or not isinstance(ends[1], Reading):
-            return None
-        window = ends[1] - ends[0]
+        return self.quantiles_ms(what, q)[0]
+
+    def quantiles_ms(self, what: object, *qs: float) -> tuple[float | None, ...]:
+        """The same for several shares."""
+        was, now = self._ends(what) or (None, None)
+        if not isinstance(was, Reading) or not isinstance(now, Reading):
+            return (None,) * len(qs)
+        if was.counts == now.counts:  # most of thousands, at night
+            return (None,) * len(qs)
+        window = now - was
         # What begins anew is another one.
-        window = ends[1] if min(window.counts) < 0 else window
-        return round(window.quantile(q) * 1000, 3) if window.count else None
+        window = now if min(window.counts) < 0 else window
+        return tuple(round(window.quantile(q) * 1000, 3) if window.count else None for q in qs)
 
     def added(self, what: object) -> int | None:
         """How much was added to a count in the last minute; None if it is not known yet."""
@@ -288,5 +313,6 @@ class Windows:
 
     def _ends(self, what: object) -> tuple[Reading | int, Reading | int] | None:
         """The oldest and the newest sample of it."""
-        known = [sample[what] for _, sample in self._samples if what in sample]
-        return (known[0], known[-1]) if len(known) > 1 else None
+        oldest = next((sample for _, sample in self._samples if what in sample), None)
+        newest = next((sample for _, sample in reversed(self._samples) if what in sample), None)
+        return None if oldest is None or newest is None or oldest is newest else (oldest[what], newest[what])

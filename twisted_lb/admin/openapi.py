@@ -51,6 +51,7 @@ _RELOADED: Final = shape(
     generation={"type": "integer"},
     etag={"type": "string"},
 )
+_UPGRADED: Final = shape(("program", "pid"), program={"type": "integer"}, pid={"type": "integer"})
 _MARK: Final = shape(("at", "glyph", "text"), at={"type": "number"}, glyph={"type": "string"}, text={"type": "string"})
 # What each call of the API answers.
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
@@ -76,6 +77,7 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     "reset": shape(("changes",), changes=_TEXTS),
     "reload": _RELOADED,
     "plan": _RELOADED,
+    "upgrade": _UPGRADED,
     "config": shape(("values",), values={"type": "array", "items": {"$ref": "#/components/schemas/ConfigValue"}}),
     "events": shape(
         ("events", "last"),

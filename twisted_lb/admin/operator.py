@@ -337,7 +337,9 @@ class ChangeView:
 class WorkerView:
     """A worker: its slot, its process (0: it has none now), `state` in a word ("serves", "starts", "drains", "hangs": nothing moves there, "waits":
     for its next start), for how long that process lives, its clients, the requests that it has under way and those that it has answered. `covered_by`: the slot of
-    the worker that accepts for it meanwhile, None where nobody has to.
+    the worker that accepts for it meanwhile, None where nobody has to. `rate`: requests a second, and `lag_p99_ms` how late its timers came (loop lag), both in
+    the last minute; None where that is not known yet. `program`: how many programs the process of the balancer was before the one that
+    has started this worker (`lbctl upgrade`).
     """
 
     slot: int
@@ -348,12 +350,15 @@ class WorkerView:
     in_flight: int
     requests: int
     covered_by: int | None = None
+    rate: float | None = None
+    lag_p99_ms: float | None = None
+    program: int = 0
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The state of a balancer at one moment. Moments are epoch seconds. `ready_text`: why it is not ready, on one line, or `ready`.
-    `workers`: none where one process does everything.
+    `workers`: none where one process does everything; `worker_restarts` are those that were started in the place of one that had died.
     """
 
     now: float
@@ -376,6 +381,7 @@ class Snapshot:
     changes: Sequence[ChangeView]
     warnings: Sequence[str] = ()
     workers: Sequence[WorkerView] = ()
+    worker_restarts: int = 0
 
     def backend(self, name: str) -> BackendView | None:
         """The backend of this name, `POOL/BACKEND`."""
@@ -497,6 +503,12 @@ class Operator(Protocol):
     def snapshot(self) -> Snapshot:
         """The state now."""
 
+    def look(self) -> "Deferred[Snapshot]":
+        """The state now, where there are thousands of backends in portions, a bit at a turn of the reactor; fires with it."""
+
+    def backends_called(self, pool: str, backend: str) -> "Sequence[BackendView]":
+        """The backends of a pool that have this name, or this address before it was resolved, now; none where there is no such pool."""
+
     def sample(self) -> Sample:
         """What charts are made of, now; asked for once a second."""
 
@@ -536,6 +548,9 @@ class Operator(Protocol):
     def apply(self, actor: Actor) -> "Deferred[Reloaded]":
         """Reload."""
 
+    def upgrade(self, actor: Actor) -> "Deferred[int]":
+        """Become another program soon; fires with its number, see `WorkerView`, when it has shown that it can start."""
+
     def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
         """Have all that is counted as it is now, where other processes count, with exemplars if they are wanted; fires when it is."""
 
@@ -555,6 +570,9 @@ class Operator(Protocol):
 
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """Everything that is counted, for metrics; with exemplars, if they are wanted."""
+
+    def measure(self, *, exemplars: bool = False) -> "Deferred[tuple[Measures, ProcessMeasures]]":
+        """The same, where there are thousands of backends in portions, a bit at a turn of the reactor; fires with it, or with Refused."""
 
     def config(self) -> Sequence[ConfigValue]:
         """The configuration in force, each value with its source."""

@@ -1,7 +1,7 @@
 """Tables of the page, as HTML that the server makes: what is seen without a script, and before it has begun."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 from urllib.parse import quote
@@ -9,6 +9,7 @@ from urllib.parse import quote
 from twisted_lb.admin.page_marks import NOBODY_KNOWS, TONES, clock, glyph, glyph_of, milliseconds, number
 from twisted_lb.admin.page_requests import request_html
 from twisted_lb.admin.words import became, counted, duration
+from twisted_lb.portions import AT_ONCE, Making
 
 _EVENT_GLYPHS: Final = {
     "up": "ready",
@@ -26,11 +27,14 @@ _EVENT_GLYPHS: Final = {
     "changed": "weight",
     "limit_spared": "limit",
     "reset": "reload",
+    "upgrade": "reload",
     "leak": "warn",
     "policy_failed": "warn",
     "policy_handed_over": "warn",
     "policy_taken_back": "ready",
 }
+_WORKER_GLYPHS: Final = {"serves": "ready", "starts": "slow", "drains": "drain", "hangs": "warn", "waits": "down"}
+_WORKER_TONES: Final = {"warn": "s-down"}
 _LEVELS: Final = {"well": "ready", "partly": "warn", "failing": "down"}
 _LEVEL_TONES: Final = {"well": "s-ready", "partly": "s-slow", "failing": "s-down"}
 
@@ -54,9 +58,13 @@ _COLUMNS: Final = (
 Value = Mapping[str, Any]
 
 
-def parts(whole: Value) -> dict[str, str]:
+def parts(whole: Value) -> Making[dict[str, str]]:
     """What the page's text has in its places, for all that the page shows."""
     status = whole["status"]
+    known = {one["name"] for pool in status["pools"] for one in pool["backends"]}
+    pools: list[str] = []
+    for pool in status["pools"]:
+        pools += [(yield from _pool(pool, status["now"]))]
     level = status["verdict"]["level"]
     return {
         "title": escape(f"{ {'well': '', 'partly': '△ ', 'failing': '✕ '}[level] }{status['name']} · twisted_lb"),
@@ -67,14 +75,17 @@ def parts(whole: Value) -> dict[str, str]:
         "asof": f"as of {clock(status['now'])}, anew every 10 s",
         "verdict": escape(status["verdict"]["text"]),
         "clauses": "\n".join(map(_clause, status["verdict"]["clauses"])),
-        "pools": "\n".join(_pool(one, status["now"]) for one in status["pools"]),
+        "pools": "\n".join(pools),
         "routes": "\n".join(map(_route, status["routes"])) or _nothing(6, "There is no route."),
         "listeners": "\n".join(map(_listener, status["listeners"])),
         "requests": "\n".join(map(request_html, whole["requests"]))
         or f"<tbody>{_nothing(5, 'Nothing failed.')}</tbody>",
-        "events": "\n".join(_event(one, status) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
+        "worked": "" if status["workers"] else " hidden",
+        "serving": _serving(status) if status["workers"] else "",
+        "workers": "\n".join(_worker(one, status["now"]) for one in status["workers"]),
+        "events": "\n".join(_event(one, known) for one in reversed(whole["events"])) or _nothing(3, "Nothing yet."),
         "config": "\n".join(map(_config, whole["config"])),
-        "changes": "\n".join(_change(one, status) for one in status["changes"]) or _nothing(3, "None."),
+        "changes": "\n".join(_change(one, known) for one in status["changes"]) or _nothing(3, "None."),
         "warned": "" if status["warnings"] else " hidden",
         "warnings": "\n".join(
             f"<li>{glyph('warn', 's-slow')}<span>{escape(one)}</span></li>" for one in status["warnings"]
@@ -86,10 +97,25 @@ def parts(whole: Value) -> dict[str, str]:
 def nothing_known(why: str) -> dict[str, str]:
     """The page for who may not read yet, and why: nothing of this balancer is in it."""
     empty = dict.fromkeys(
-        ("facts", "clauses", "pools", "routes", "listeners", "requests", "events", "config", "changes", "version"), ""
+        (
+            "facts",
+            "clauses",
+            "pools",
+            "routes",
+            "listeners",
+            "requests",
+            "serving",
+            "workers",
+            "events",
+            "config",
+            "changes",
+            "version",
+        ),
+        "",
     )
     return {
         **empty,
+        "worked": " hidden",
         "warned": " hidden",
         "warnings": "",
         "title": "twisted_lb",
@@ -109,9 +135,8 @@ def _link(name: str) -> str:
     return f'<a href="#b-{quote(name)}">{escape(name)}</a>'
 
 
-def _where(name: str, status: Value) -> str:
-    known = any(one["name"] == name for pool in status["pools"] for one in pool["backends"])
-    return _link(name) if known else escape(name)
+def _where(name: str, known: Collection[str]) -> str:
+    return _link(name) if name in known else escape(name)
 
 
 def _meter(part: float, *, high: bool = False, aim: float | None = None) -> str:
@@ -128,6 +153,8 @@ def _meter(part: float, *, high: bool = False, aim: float | None = None) -> str:
 def _facts(status: Value) -> str:
     ready = "ready" if status["ready"] else "not ready"
     facts = [f"<b>{ready}</b>", f"up {duration(status['now'] - status['began'])}", f"generation {status['generation']}"]
+    if status["workers"]:
+        facts.append(f'<a href="#workers">{_serving(status)}</a>')
     spans = "".join(f"<span>{one}</span>" for one in facts)
     file = status["file"]
     if file is None or file.get("changed_at") is None:
@@ -144,7 +171,7 @@ def _clause(clause: Value) -> str:
     )
 
 
-def _pool(pool: Value, now: float) -> str:
+def _pool(pool: Value, now: float) -> Making[str]:
     usable, every = pool["usable"], len(pool["backends"])
     standing = sum(one["state"] == "standby" for one in pool["backends"])
     used = usable - standing
@@ -158,7 +185,12 @@ def _pool(pool: Value, now: float) -> str:
         f"{_levels(pool)}"
     )
     head = "".join(f'<th scope="col" class="w-{name}">{text}</th>' for name, text in _COLUMNS)
-    rows = "\n".join(_backend(one, now, leveled=bool(pool["levels"])) for one in pool["backends"])
+    backends, rows = pool["backends"], ""
+    for begin in range(0, every, AT_ONCE):
+        rows += "\n".join(_backend(one, now, leveled=bool(pool["levels"])) for one in backends[begin : begin + AT_ONCE])
+        if begin + AT_ONCE < every:
+            rows += "\n"
+            yield
     return (
         f'<div class="pool"><div class="scroll"><table><caption>{escape(pool["name"])}<span class="{tone}">{said}</span>'
         f"<span>{escape(facts)}</span></caption><thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div></div>"
@@ -282,11 +314,36 @@ def _secured(tls: Value | None) -> str:
     return f'{sign}{until}<small title="{texts}">{escape(said)}</small>'
 
 
-def _event(event: Value, status: Value) -> str:
+def _serving(status: Value) -> str:
+    """How many workers serve, of how many that should, and how often one was started anew."""
+    workers, restarts = status["workers"], status["worker_restarts"]
+    serving = sum(one["state"] == "serves" for one in workers)
+    again = f", {counted(restarts, 'restart')}" if restarts else ""
+    return f"{serving} of {counted(len({one['slot'] for one in workers}), 'worker')} serve{again}"
+
+
+def _worker(one: Value, now: float) -> str:
+    """A row of `lbctl workers`, in the same words and numbers."""
+    kind = _WORKER_GLYPHS.get(one["state"], "unknown")
+    covered = "" if one["covered_by"] is None else f", covered by {one['covered_by']}"
+    lasts = duration(0 if one["since"] is None else now - one["since"])
+    return (
+        f'<tr><th scope="row" data-l="Worker">{one["slot"]}</th><td class="n" data-l="Process">{one["pid"] or NOBODY_KNOWS}</td>'
+        f'<td class="state">{glyph(kind, _WORKER_TONES.get(kind))}{escape(one["state"])}{covered}</td>'
+        f'<td class="n" data-l="For">{lasts}</td>'
+        f'<td class="n" data-l="Connections">{number(one["connections"])}</td>'
+        f'<td class="n" data-l="In flight">{number(one["in_flight"])}</td>'
+        f'<td class="n" data-l="Requests">{number(one["requests"])}</td>'
+        f'<td class="n" data-l="Req/s">{number(one["rate"], 1)}</td>'
+        f'<td class="n" data-l="Lag p99">{milliseconds(one["lag_p99_ms"])}</td></tr>'
+    )
+
+
+def _event(event: Value, known: Collection[str]) -> str:
     kind = event["kind"]
     word = became(event["text"]) if kind == "admin" else kind
     sign = _EVENT_GLYPHS.get(word, word)
-    subject = _where(event["subject"], status)
+    subject = _where(event["subject"], known)
     said = escape(event["text"].removeprefix(f"{kind}: "))
     actor = f" · {escape(event['actor'])}" if event["actor"] else ""
     between = ": " if subject and said else ""
@@ -304,11 +361,11 @@ def _config(one: Value) -> str:
     )
 
 
-def _change(change: Value, status: Value) -> str:
+def _change(change: Value, known: Collection[str]) -> str:
     at = "" if change["at"] is None else clock(change["at"])
     reason = f"<small>“{escape(change['reason'])}”</small>" if change["reason"] else ""
     return (
-        f"<tr><td>{at}</td><td>{_where(change['subject'], status)} {escape(change['change'])}</td>"
+        f"<tr><td>{at}</td><td>{_where(change['subject'], known)} {escape(change['change'])}</td>"
         f"<td>{escape(change['actor'])}{reason}</td></tr>"
     )
 

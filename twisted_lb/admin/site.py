@@ -7,16 +7,19 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs, quote, unquote
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from twisted_lb.admin.api import Api, BadConfiguration
+from twisted_lb.admin.as_json import as_json
 from twisted_lb.admin.endpoints import (
     ENDPOINTS,
     MOST_BODY,
@@ -35,6 +38,8 @@ from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
 from twisted_lb.admin.status import Channel, NamelessRequest
 from twisted_lb.admin.streams import EventStream
+from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.portions import Portions
 
 # So many connections a door has at most, and so many of them listen to events, or look at the page.
 _MOST_CONNECTIONS: Final = 100
@@ -57,6 +62,7 @@ STATUS_OF: Final = {
     "last_usable": 409,
     "exists": 409,
     "busy": 409,
+    "bad_program": 409,
     "changed_meanwhile": 412,
     "too_large": 413,
     "no_json": 415,
@@ -105,6 +111,7 @@ class ApiResource(Resource):
         self._operator: Final = operator
         self._admit: Final = admit
         self._time: Final = time
+        self._portions: Final = Portions(time)
         self._streams: Final[dict[EventStream, None]] = {}
 
     def render(self, request: Request) -> Any:
@@ -134,7 +141,7 @@ class ApiResource(Resource):
                 answer.cancel()
 
         request.notifyFinish().addErrback(lost)
-        answer.addCallback(lambda said: None if gone else self._tell(request, endpoint, call, said))
+        answer.addCallback(lambda said: None if gone else self._tell(request, endpoint, call, said, gone))
         answer.addErrback(lambda failure: None if gone else finish(request, _refused(failure, endpoint)))
 
     def _endpoint(self, request: Request) -> tuple[Endpoint, Mapping[str, str]]:
@@ -166,15 +173,18 @@ class ApiResource(Resource):
         if self._api.etag not in tags:
             raise Refused("changed_meanwhile", f"it is {self._api.etag} by now", "look again, and then decide")
 
-    def _tell(self, request: Request, endpoint: Endpoint, call: Call, answer: Mapping[str, Any]) -> None:
-        body = json.dumps(answer, ensure_ascii=False).encode() + b"\n"
+    def _tell(
+        self, request: Request, endpoint: Endpoint, call: Call, answer: Mapping[str, Any], gone: list[bool]
+    ) -> "Deferred[None]":
         request.setResponseCode(endpoint.status)
         if endpoint.status == http.CREATED:
             parts = ("v1", "backends", call.names["pool"], str(answer["name"]))
             request.setHeader(b"location", "".join(f"/{quote(part, safe='')}" for part in parts).encode("ascii"))
         request.setHeader(b"content-type", b"application/json")
-        request.setHeader(b"etag", f'"{self._api.etag}"'.encode("ascii"))
-        finish(request, body)
+        # That of what is told: by the time that it is made the state may be another one.
+        request.setHeader(b"etag", f'"{answer.get("etag", self._api.etag)}"'.encode("ascii"))
+        made = self._portions.make(as_json(answer))
+        return made.addCallback(lambda body: None if gone else finish(request, body + b"\n"))
 
     def _stream(self, request: Request, endpoint: Endpoint, call: Call) -> Any:
         alike = _Events if endpoint.call == "events" else Viewer
@@ -183,8 +193,21 @@ class ApiResource(Resource):
         stream = self._listener(request, call) if alike is _Events else Viewer(request, self._feed, call, self._time)
         self._streams[stream] = None
         request.notifyFinish().addBoth(lambda _: self._over(stream))
-        stream.begin()
+        if alike is _Events:
+            stream.begin()
+        else:
+            self._feed.look().addCallback(lambda _: self._begin(stream)).addErrback(
+                lambda failure: self._not_begun(request, endpoint, stream, failure)
+            )
         return NOT_DONE_YET
+
+    def _begin(self, stream: EventStream) -> None:
+        if stream in self._streams:  # else he has left meanwhile
+            stream.begin()
+
+    def _not_begun(self, request: Request, endpoint: Endpoint, stream: EventStream, failure: Any) -> None:
+        if stream in self._streams:
+            finish(request, _refused(failure, endpoint))
 
     def _listener(self, request: Request, call: Call) -> "_Events":
         last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
@@ -241,17 +264,19 @@ class MetricsResource(ReadOnly):
             return problem(request, refused)
         left: list[bool] = []
         request.notifyFinish().addErrback(lambda _: left.append(True))
-        self._operator.refresh(exemplars=openmetrics).addCallback(
-            lambda _: None if left else self._make(request, openmetrics=openmetrics)
-        ).addErrback(_not_made)
+        made = self._operator.refresh(exemplars=openmetrics).addCallback(
+            lambda _: self._operator.measure(exemplars=openmetrics)
+        )
+        made.addCallback(lambda found: None if left else self._make(request, *found, openmetrics=openmetrics))
+        made.addErrback(lambda failure: None if left else self._refuse(request, failure))
+        made.addErrback(_not_made)
         return NOT_DONE_YET
 
-    def _make(self, request: Request, *, openmetrics: bool) -> None:
-        try:
-            measures, process = self._operator.measures(exemplars=openmetrics)
-        except Refused as refused:
-            finish(request, refused)
-            return
+    def _refuse(self, request: Request, failure: Failure) -> None:
+        failure.trap(Refused)
+        finish(request, failure.value)
+
+    def _make(self, request: Request, measures: Measures, process: ProcessMeasures, *, openmetrics: bool) -> None:
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
         made: list[bytes] = []
         making = self._cooperator.cooperate(

@@ -76,7 +76,12 @@ class TomlFile:
 
     def short(self, span: Span) -> str:
         """Where a part of its text begins, `lb.toml:14`."""
-        return _place(self.path, self.text, span).short
+        return Place(str(self.path), bisect_right(self._lines, span.start), 1).short
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        """Where each line of its text begins."""
+        return [0, *(found.end() for found in re.finditer("\n", self.text))]
 
     @cached_property
     def _scalars(self) -> list[tuple[Span, KeyPath]]:

@@ -35,11 +35,26 @@ class Origins:
         self._given: Final = given
         self._typed: Final = typed
         self._placing: Final = placing
+        self._backends: Final[dict[str, dict[str, int]]] = {}  # of pools that somebody has asked for
 
     @cached_property
     def _objects(self) -> Objects:
         # Only when somebody asks: a start does not.
         return objects_of(self._config)
+
+    @cached_property
+    def _numbers(self) -> Mapping[str, int]:
+        """The routes of the configuration by their names."""
+        return {name_of(one, index): index for index, one in enumerate(self._config.routes)}
+
+    def _backends_of(self, pool: str) -> Mapping[str, int]:
+        """The backends of a pool by their names, the first one of a name."""
+        found = self._backends.get(pool)
+        if found is None:
+            found = self._backends[pool] = {}
+            for number, backend in enumerate(self._objects.pools[pool].backends):
+                found.setdefault(backend.name, number)
+        return found
 
     def of(self, path: KeyPath) -> str:
         """Where what is in force at a path comes from. Objects are named as in a plan: `("pools", "api", "queue", "most")`,
@@ -109,7 +124,7 @@ class Origins:
         yield ("defaults", "listener", *rest)
 
     def _of_route(self, name: str | int, rest: KeyPath) -> Iterator[KeyPath]:
-        numbers = {name_of(one, index): index for index, one in enumerate(self._config.routes)}
+        numbers = self._numbers
         if isinstance(name, int) or name in numbers:
             yield ("routes", name if isinstance(name, int) else numbers[name], *rest)
         elif name not in self._objects.to_default:
@@ -133,10 +148,13 @@ class Origins:
         yield ("defaults", "pool", *rest)
 
     def _of_backend(self, pool: str, home: KeyPath, which: str | int, rest: KeyPath) -> Iterator[KeyPath]:
-        names = [spec.name for spec in self._objects.pools[pool].backends]
-        if which not in names and which not in range(len(names)):
+        if isinstance(which, int):
+            number = which if 0 <= which < len(self._objects.pools[pool].backends) else None
+        else:
+            number = self._backends_of(pool).get(which)
+        if number is None:
             raise KeyError(f"pools.{pool}.backends.{which}")
-        item = (*home, "backends", which if isinstance(which, int) else names.index(which))
+        item = (*home, "backends", number)
         found = self._value(item)
         # In `a:80,weight=3` all of it is in one text.
         if isinstance(found, str) and (rest in ((), ("address",)) or (rest == ("weight",) and "," in found)):

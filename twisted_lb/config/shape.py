@@ -1,6 +1,7 @@
 """The shape of a configuration: which table is at a path, and which tables there are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, get_args, get_origin
 
 from twisted_lb.config.base import KeyPath, Model, names_of
@@ -16,7 +17,13 @@ def keys(model: type[Model]) -> list[str]:
 
 def field_of(model: type[Model], name: str) -> str | None:
     """The key that has a name, if any has."""
-    return next((key for key in model.model_fields if name in names_of(model, key)), None)
+    return _keys_by_name(model).get(name)
+
+
+@cache
+def _keys_by_name(model: type[Model]) -> Mapping[str, str]:
+    """The keys of a table by all their names, the first one that has a name. Kept: places are asked for by the thousand."""
+    return {name: key for key in reversed(model.model_fields) for name in names_of(model, key)}
 
 
 def model_at(model: type[Model], path: KeyPath) -> type[Model] | None:
@@ -44,11 +51,17 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
     if _is_table(kind):
         key = field_of(kind, part) if isinstance(part, str) else None
         if key is not None:
-            yield from _kinds(kind.model_fields[key].annotation)
+            yield from _kinds_at(kind, key)
     elif get_origin(kind) is dict and isinstance(part, str):
         yield from _kinds(get_args(kind)[1])
     elif get_origin(kind) is tuple and isinstance(part, int):
         yield from _kinds(get_args(kind)[0])
+
+
+@cache
+def _kinds_at(model: type[Model], key: str) -> tuple[Any, ...]:
+    """The kinds that a key of a table allows."""
+    return tuple(_kinds(model.model_fields[key].annotation))
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:

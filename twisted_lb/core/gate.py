@@ -96,7 +96,7 @@ class Gate:
     @property
     def full(self) -> bool:
         """Whether listeners should accept no more connections for now."""
-        return self.held >= self.most
+        return (self.held if self._together else self.open) >= self.most
 
     @property
     def held(self) -> int:
@@ -111,30 +111,31 @@ class Gate:
         """Whether another process waits for room, and there is none: whoever has a connection to spare should."""
         return self._all_waiting is not None and self._together and self._all_waiting.elsewhere > 0 and self.full
 
-    def _opened(self, more: int) -> None:
-        self.open += more
-        if self._all_open is not None:
-            self._all_open.add(more)
-
     def enter(self, client: str) -> bool:
         """Count a new connection of a client; False, and only `turned_away` counted, when it has `per_client` already.
 
         Only the limit per client refuses; the total is enforced by listeners, which stop accepting at `most`. An empty
         key is never limited.
         """
-        if not self.claim(client):
+        if not self._clients.claim(client):
             return False
-        self._opened(1)
+        self.open += 1
         self.entered += 1
+        if self._all_open is not None:
+            self._all_open.add(1)
         return True
 
     def arrive(self) -> None:
         """Count a connection whose client is not known yet; `depart` ends it, and `enter` follows where it is."""
-        self._opened(1)
+        self.open += 1
+        if self._all_open is not None:
+            self._all_open.add(1)
 
     def depart(self) -> None:
         """Count the end of an arrival, once for each."""
-        self._opened(-1)
+        self.open -= 1
+        if self._all_open is not None:
+            self._all_open.add(-1)
         if self._waiting:
             self._go_on()
 
@@ -150,8 +151,10 @@ class Gate:
 
     def leave(self, client: str) -> None:
         """Count the end of a connection, once for each that entered; listeners that wait for room go on."""
-        self.release(client)
-        self._opened(-1)
+        self._clients.release(client)
+        self.open -= 1
+        if self._all_open is not None:
+            self._all_open.add(-1)
         if self._waiting:
             self._go_on()
 

@@ -235,7 +235,9 @@ class Overlay:
         """RUNTIME where this value of a backend (`admin`, `weight`, `limit`, or `backend`: whether it is there) was changed at
         run time, else empty.
         """
-        changes = self.of(pool)
+        changes = self.pools.get(pool)
+        if changes is None:
+            return ""
         changed = {
             "admin": name in changes.admin,
             "weight": name in changes.weights,

@@ -623,7 +623,7 @@ class Pool:
         scene = self._scene
         if scene is None:
             scene = self._set(picker, now)
-        trial = self._begins_trial(backend, now)
+        trial = backend.ejection.active and self._begins_trial(backend, now)
         if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1

@@ -17,18 +17,20 @@ from twisted_lb.core.shared_gradient import Learnt, SharedGradient
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class SharedCounts(Counts):
-    """The counts of one pool in one process. `rows` are views of all rows of the table, `own` is the number of the one that this
-    process writes. A slot counts for this process alone until it is placed in a column. `learnt`: where all tell what they see of
-    adaptive limits, and are told what these are; without it each learns by itself.
+    """The counts of one pool in one process. `rows` are views of all rows of the table, `in_use` is a cell with how many of them anybody
+    writes, the first ones; `own` is the number of the one that this process writes. A slot counts for this process alone until it is
+    placed in a column. `learnt`: where all tell what they see of adaptive limits, and are told what these are; without it each learns by
+    itself.
     """
 
-    __slots__ = ("_columns", "_fence", "_learnt", "_others", "_row")
+    __slots__ = ("_columns", "_fence", "_in_use", "_learnt", "_row", "_rows")
 
-    def __init__(self, rows: Sequence[memoryview], own: int, learnt: Learnt | None = None) -> None:
+    def __init__(self, rows: Sequence[memoryview], own: int, in_use: memoryview, learnt: Learnt | None = None) -> None:
         super().__init__()
         self._learnt: Final = learnt
         self._row: Final = rows[own]
-        self._others: Final = [row for number, row in enumerate(rows) if number != own]
+        self._rows: Final = list(rows)
+        self._in_use: Final = in_use
         self._columns: list[int] = []
         # One that nobody else has: taken and left, it orders what was stored before and what is loaded after (x86-64).
         self._fence: Final = allocate_lock()
@@ -75,10 +77,7 @@ class SharedCounts(Counts):
         if self.bounded and self._most[slot] > 0:
             with self._fence:
                 pass
-            load = count
-            for row in self._others:
-                load += row[column]
-            if load > self._most[slot]:
+            if self._load(column) > self._most[slot]:
                 self._row[column] = count - 1
                 return False
         own[slot] = count
@@ -104,9 +103,14 @@ class SharedCounts(Counts):
         column = self._columns[slot]
         if column < 0:
             return 0
-        load = 0
-        for row in self._others:
-            load += row[column]
+        return self._load(column) - self._own[slot]
+
+    def _load(self, column: int) -> int:
+        """What all have in flight in a column, this process too."""
+        rows = self._rows
+        load: int = 0
+        for number in range(self._in_use[0]):
+            load += rows[number][column]
         return load
 
     def view(self) -> tuple[int, ...]:

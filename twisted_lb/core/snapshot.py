@@ -1,6 +1,7 @@
 """Snapshots: the state of a pool and its backends at one moment, for status pages and metrics."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from twisted_lb.core.backend import AdminState, Backend
 from twisted_lb.core.outcome import Outcome
@@ -57,6 +58,14 @@ class PoolSnapshot:
     targets: TargetsSnapshot | None = None
 
 
+_NAMES: Final = tuple(outcome.name for outcome in Outcome)
+
+
+def outcomes_of(backend: Backend) -> dict[str, int]:
+    """How many attempts there have ended, by the name of their outcome."""
+    return {name: count for name, count in zip(_NAMES, backend.outcomes, strict=True) if count}
+
+
 def snapshot_of(backend: Backend) -> BackendSnapshot:
     """The state of a backend now."""
     return BackendSnapshot(
@@ -72,7 +81,7 @@ def snapshot_of(backend: Backend) -> BackendSnapshot:
         in_flight=backend.in_flight,
         requests=backend.requests,
         failures=backend.failures,
-        outcomes={outcome.name: backend.outcomes[outcome] for outcome in Outcome if backend.outcomes[outcome]},
+        outcomes=outcomes_of(backend),
         tunnels=backend.tunnels,
         skips={why.name: times for why, times in backend.skipped_times.items()},
     )

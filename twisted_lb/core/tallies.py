@@ -26,17 +26,19 @@ class _Cell:
 
 class Tallies:
     """The tallies of one process among several. `rows` are the tables of all, zeros at first, `own` is the number of the one that this
-    process writes. A tag is a number of up to 62 bits, and not 0; who shares a table makes them alike.
+    process writes, and the cell `in_use` has how many anybody writes, the first ones; all of them without it. A tag is a number of up to 62 bits, and not 0; who shares a table makes them alike.
 
     A tag that finds its bucket full of others counts for this process alone (`unshared`): with 8,192 buckets that is one in a
     hundred while a process has 30,000 tags at a time. What is too many locks nobody out.
     """
 
-    __slots__ = ("_buckets", "_cells", "_fence", "_others", "_own", "unshared")
+    __slots__ = ("_buckets", "_cells", "_fence", "_in_use", "_number", "_own", "_rows", "unshared")
 
-    def __init__(self, rows: Sequence[memoryview], own: int) -> None:
+    def __init__(self, rows: Sequence[memoryview], own: int, in_use: memoryview | None = None) -> None:
         self._own: Final = rows[own]
-        self._others: Final = [row for number, row in enumerate(rows) if number != own]
+        self._rows: Final = list(rows)
+        self._number: Final = own
+        self._in_use: Final = in_use
         self._buckets: Final = len(self._own) // _BUCKET
         self._cells: Final[dict[int, _Cell]] = {}
         # One that nobody else has: taken and left, it orders what was stored before and what is loaded after (x86-64).
@@ -75,7 +77,11 @@ class Tallies:
         """How much other processes have. O(rows)."""
         begin = tag % self._buckets * _BUCKET
         found = 0
-        for row in self._others:
+        used: int = len(self._rows) if self._in_use is None else self._in_use[0]
+        for number in range(used):
+            if number == self._number:
+                continue
+            row = self._rows[number]
             for at in range(begin, begin + _BUCKET, 2):
                 there = row[at]
                 if there == tag:

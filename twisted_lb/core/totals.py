@@ -7,7 +7,7 @@ from twisted_lb.core.ejection import EjectionRule
 from twisted_lb.core.grpc import OTHER
 from twisted_lb.core.hedging import Hedged
 from twisted_lb.core.held import Held
-from twisted_lb.core.histogram import Histogram, counted_in, reading_of
+from twisted_lb.core.histogram import Histogram, counted_in
 from twisted_lb.core.mirroring import Mirroring
 from twisted_lb.core.outcome import Outcome
 
@@ -73,7 +73,10 @@ class BackendTotals:
 
     def answers(self) -> list[int]:
         """The heads of answers that came, by kind: O(slots)."""
-        return [reading_of(one).count + more for one, more in zip(self.lasted, self.unfinished, strict=True)]
+        return [
+            more if one is None else sum(one.slots) + more
+            for one, more in zip(self.lasted, self.unfinished, strict=True)
+        ]
 
     def checked(self, took_s: float, *, passed: bool) -> None:
         """Count a check."""

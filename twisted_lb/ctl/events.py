@@ -45,6 +45,7 @@ _GLYPHS: Final[dict[str, tuple[str, str]]] = {
     "policy_handed_over": ("△", YELLOW),
     "policy_taken_back": ("●", GREEN),
     "reload": ("~", YELLOW),
+    "upgrade": ("~", YELLOW),
     "reset": ("~", YELLOW),
 }
 # What a change by an operator ends in -> the state whose glyph it gets.

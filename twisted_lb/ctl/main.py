@@ -43,7 +43,7 @@ GROUPS: Final[dict[str, tuple[Verb, ...]]] = {
         files.CONFIG,
     ),
     "Ask": (*asking.VERBS, files.CHECK, files.DIFF),
-    "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD),
+    "Steer (a reason is kept: --reason TEXT)": (*steering.VERBS, *members.VERBS, files.RELOAD, workers.UPGRADE),
     "Else": (
         wellbeing.HEALTHCHECK,
         *doctor.VERBS,

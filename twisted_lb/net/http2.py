@@ -297,7 +297,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         opened.first_of_its_connection = self.requests == 1
         self._streams[stream] = opened
         try:
-            _check(excess)
+            if excess:
+                raise _too_much(excess)
             head = self._requests.read(entries, self._decoder.path, limits, ended=ended)
             if self._requests.protocol:
                 head = self._connecting(opened, head)
@@ -305,7 +306,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
             self._refuse(opened, bad, ended=ended)
             return
         self._begin(opened, head, ended=ended)
-        if not connection.lasts(self.requests):
+        if not connection.rules.lasting and not connection.lasts(self.requests):
             self._leave()
 
     def _connecting(self, stream: Http2Stream, head: RequestHead) -> RequestHead:
@@ -381,7 +382,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if not ended:
             raise Http2Error(PROTOCOL_ERROR, "fields within a body")
         try:
-            _check(excess)
+            if excess:
+                raise _too_much(excess)
             trailers = read_trailers(entries, self._connection.rules.limits)
         except BadMessage as bad:
             stream.fault(BadMessage(400, bad.reason))
@@ -559,7 +561,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """See StreamOwner."""
         self._streams.pop(stream.number, None)
         self._frontend.http2_counts.streams -= 1
-        if stream.finishing:
+        if stream.finishing and self._glitches.count > 0.0:
             self._glitches.forgive()
         if self._streams or self._over:
             return
@@ -797,7 +799,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         return f"<Http2 {self._connection.client.name}, {len(self._streams)} streams, {self.requests} requests>"
 
 
-def _check(excess: str) -> None:
-    """Refuse a field block of which there is too much."""
-    if excess:
-        raise BadMessage(431, excess)
+def _too_much(excess: str) -> BadMessage:
+    """Why a field block is refused of which there is too much."""
+    return BadMessage(431, excess)

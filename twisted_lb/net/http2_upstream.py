@@ -204,23 +204,16 @@ class Http2Call(Upstream):
         if not self.number or self.requester is None:
             return
         writer = self._connection.writer
-        size, at = len(payload), 0
         if not self._kept:
-            while at < size:
-                most = min(size - at, self.window, FRAME_BYTES)
-                if most <= 0:
-                    break
-                taken = writer.take_window(most)
-                if not taken:
-                    break
-                piece = payload if taken == size else payload[at : at + taken]
-                self._last_frame = writer.send_data(self.number, piece, 0)
-                self._last_bytes = taken
-                self.window -= taken
-                at += taken
-            if at == size:
-                return
-        self._kept.append(payload[at:] if at else payload)
+            sent = writer.send_body(self.number, payload, self.window)
+            if sent:
+                self._last_frame = writer.last_frame
+                self._last_bytes = writer.last_bytes
+                self.window -= sent
+                if sent == len(payload):
+                    return
+                payload = payload[sent:]
+        self._kept.append(payload)
         writer.line_up(self)
         if not self.full:
             self.full = True

@@ -257,6 +257,7 @@ class Relay:
         self._deadlines: Final = deadlines
         self._deadline: Final = Deadline(self._silent)
         self._over: bool = False
+        self._told: bool = False  # both ends, that we go away
         self._backlog: int = UNKNOWN  # of both sides, when nobody had said anything for long
         self._delivery: _Delivery | None = None
         self._client: Final = _End(self, client, Frames() if websocket else None)
@@ -424,7 +425,8 @@ class Relay:
         """Tell both ends of a WebSocket that we go away (close frame 1001), masked by these four bytes for the backend. The
         client's own close frame then ends the tunnel. Nothing for a tunnel that carries another protocol.
         """
-        if not self._over:
+        if not self._over and not self._told:
+            self._told = True
             self._client.tell_good_bye(close_frame(GOING_AWAY))
             self._upstream.tell_good_bye(close_frame(GOING_AWAY, mask))
 

@@ -29,6 +29,9 @@ class Elsewhere(Protocol):
     def workers(self) -> Sequence[WorkerView]:
         """Each of them."""
 
+    def lags(self) -> Mapping[int, Reading]:
+        """How late timers came at each of them that has told (loop lag), by its process."""
+
     @property
     def restarts(self) -> int:
         """How many were started in the place of one that had died."""
@@ -77,7 +80,8 @@ class Counted:
 
     def requests_of_pool(self, pool: str) -> int:
         """How many attempts were made at the backends of a pool."""
-        return sum(requests_of(one) for (of, _), one in self.backends.items() if of == pool)
+        found = self.pools.get(pool)
+        return 0 if found is None else sum(map(requests_of, found.backends))
 
     def tunnels(self, pool: str, backend: str) -> int:
         """How many requests at a backend have switched protocols."""

@@ -13,7 +13,7 @@ from twisted_lb.core.measures import errors_in
 from twisted_lb.core.pool import Pool
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.loop_lag import LoopLag, Watchdog
-from twisted_lb.operating.elsewhere import Counted, SecondsElsewhere
+from twisted_lb.operating.elsewhere import Counted, Elsewhere, SecondsElsewhere
 from twisted_lb.operating.seconds import Seconds, levels
 
 _SAMPLE_S: Final = 1.0
@@ -26,10 +26,16 @@ _log = Logger()
 class Meters:
     """The meters of a data plane, read each second and, histograms, every five. `rates` by ("requests" or "failures", pool,
     backend), ("meant", pool, backend) in thousandths of requests, ("accepted" or "refused", listener), ("route", route);
-    `durations` by ("took", pool[, backend]), ("connected" or "leases", pool, backend), ("errors", route).
+    `durations` by ("took", pool[, backend]), ("connected" or "leases", pool, backend), ("errors", route). Of workers, where there are
+    any (`elsewhere`), both by ("worker", process): requests, and loop lag.
     """
 
-    def __init__(self, time: Any, counted: Callable[[], Counted | None] = lambda: None) -> None:
+    def __init__(
+        self,
+        time: Any,
+        counted: Callable[[], Counted | None] = lambda: None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self._time: Final = time
         self._plane: DataPlane | None = None
         self.rates: Final = Rates(self._counts, time.seconds)
@@ -42,6 +48,7 @@ class Meters:
             loop.clock = time
         self._seconds: Seconds = Seconds()
         self._counted: Final = counted
+        self._elsewhere: Final = elsewhere
         self._seconds_elsewhere: SecondsElsewhere = SecondsElsewhere()
         # By pool and backend: how many requests it should have had, by the weights of each second.
         self._meant: Final[dict[tuple[str, str], float]] = {}
@@ -108,6 +115,8 @@ class Meters:
             counts["route", name] = requests
         if elsewhere is not None:
             _add(counts, elsewhere.counts())
+        if self._elsewhere is not None:
+            counts |= {("worker", one.pid): one.requests for one in self._elsewhere.workers() if one.pid}
         return counts
 
     def _meant_of(self, pool: Pool, elsewhere: Counted | None) -> list[tuple[str, float]]:
@@ -145,6 +154,8 @@ class Meters:
         elsewhere = self._counted()
         if elsewhere is not None:
             _add(found, elsewhere.readings())
+        if self._elsewhere is not None:
+            found |= {("worker", pid): lag for pid, lag in self._elsewhere.lags().items()}
         return found
 
 

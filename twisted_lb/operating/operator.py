@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
@@ -11,6 +12,7 @@ from twisted_lb import __version__
 from twisted_lb.admin.history import Events, States
 from twisted_lb.admin.operator import (
     Actor,
+    BackendView,
     Changed,
     ChangeView,
     Command,
@@ -41,7 +43,11 @@ from twisted_lb.operating.signatures import is_changed, signature_values, signat
 from twisted_lb.operating.steering import Steering
 from twisted_lb.operating.texts import hint, quoted, shown, told
 from twisted_lb.operating.views import Views
+from twisted_lb.portions import Making, Portions, whole
 from twisted_lb.probes import ProbeResult
+
+# So often a snapshot in portions is begun anew, since something was changed meanwhile; then it is made at once.
+_MOST_LOOKS: Final = 3
 
 
 class Operating:
@@ -58,9 +64,10 @@ class Operating:
         self._plane: DataPlane | None = None
         self._events: Final = Events(wall)
         self._states: Final = States(wall)
-        self._meters: Final = Meters(time, self._counted_elsewhere)
+        self._meters: Final = Meters(time, self._counted_elsewhere, elsewhere)
         self._views: Final = Views(self._running, self._meters, self._states, owner.source_of, self._counted_elsewhere)
         self._steering: Final = Steering(owner, self._running, self._views, self._states, wall)
+        self._portions: Final = Portions(time)
         self._began: Final = time.seconds()
         self._started_at: Final = wall()
         self._generation: int = 1
@@ -137,6 +144,10 @@ class Operating:
         self._loaded_by = asking or "reload"
         self._events.add("reload", "", f"generation {self._generation}: {'; '.join(lines)[:500]}", asking)
 
+    def followed(self, text: str) -> None:
+        """Another program was followed by this one."""
+        self._events.add("upgrade", "", text, "")
+
     def reload_ended(self, *, failed: bool) -> None:
         """A reload is over."""
         self._reloads += not failed
@@ -145,6 +156,13 @@ class Operating:
 
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """See Operator."""
+        return whole(self._measuring(exemplars=exemplars))
+
+    def measure(self, *, exemplars: bool = False) -> "Deferred[tuple[Measures, ProcessMeasures]]":
+        """See Operator."""
+        return self._portions.make(self._measuring(exemplars=exemplars))
+
+    def _measuring(self, *, exemplars: bool) -> Making[tuple[Measures, ProcessMeasures]]:
         plane = self._running()
         beside, elsewhere = self._beside(plane), self._elsewhere
         process = ProcessMeasures(
@@ -169,8 +187,8 @@ class Operating:
                 for certificate, expires_at in serving.expires().items()
             ),
         )
-        measures = plane.measures(exemplars=exemplars)
-        return measures if elsewhere is None else measures.merged(elsewhere.measures), process
+        measures = yield from plane.measuring(exemplars=exemplars)
+        return (measures if elsewhere is None else measures.merged(elsewhere.measures)), process
 
     def _beside(self, plane: DataPlane) -> Beside:
         """What is counted beside data planes: of workers, where there are any, what delays and holds requests is theirs."""
@@ -198,9 +216,32 @@ class Operating:
 
     def snapshot(self) -> Snapshot:
         """See Operator."""
+        return whole(self._snapshot())
+
+    def look(self) -> "Deferred[Snapshot]":
+        """See Operator."""
+        return self._portions.make(self._looked())
+
+    def _looked(self) -> Making[Snapshot]:
+        """A snapshot in portions: of one state, so that it is begun anew where something was changed meanwhile."""
+        for _ in range(_MOST_LOOKS):
+            etag = self.etag
+            snapshot = yield from self._snapshot()
+            if self.etag == etag:
+                return snapshot
+        return self.snapshot()
+
+    def backends_called(self, pool: str, backend: str) -> Sequence[BackendView]:
+        """See Operator."""
+        cluster = self._running().clusters.get(pool)
+        return [] if cluster is None else self._views.backends_called(cluster, backend)
+
+    def _snapshot(self) -> Making[Snapshot]:
         plane = self._running()
+        plans, pools = plane.plan.pools, []
+        for name, cluster in list(plane.clusters.items()):
+            pools.append((yield from self._views.pool(cluster, plans[name])))
         ready = self._owner.readiness()
-        pools = [self._views.pool(cluster, plane.plan.pools[name]) for name, cluster in plane.clusters.items()]
         file, now = self._owner.changed_file(), self._wall()
         listeners = [self._views.listener(plane, name, now) for name in plane.frontends]
         return Snapshot(
@@ -223,8 +264,23 @@ class Operating:
             pools=pools,
             changes=list(self._views.in_force(plane)),
             warnings=self._owner.warnings,
-            workers=() if self._elsewhere is None else self._elsewhere.workers(),
+            workers=self._workers(),
+            worker_restarts=0 if self._elsewhere is None else self._elsewhere.restarts,
         )
+
+    def _workers(self) -> Sequence[WorkerView]:
+        """The workers, with what they did in the last minute."""
+        if self._elsewhere is None:
+            return ()
+        rates, durations = self._meters.rates, self._meters.durations
+        return [
+            replace(
+                one,
+                rate=rates.per_s(("worker", one.pid)),
+                lag_p99_ms=durations.quantile_ms(("worker", one.pid), 0.99),
+            )
+            for one in self._elsewhere.workers()
+        ]
 
     def _running(self) -> DataPlane:
         if self._plane is None:
@@ -361,6 +417,12 @@ class Operating:
         done = self._owner.reload_now(dry_run=False)
         self._steering.audit(actor, "", "reload")
         return self.asked(actor.name, done)
+
+    def upgrade(self, actor: Actor) -> "Deferred[int]":
+        """See Operator."""
+        self._steering.steerable()
+        self._steering.audit(actor, "", "upgrade")
+        return self._owner.upgrade_now()
 
     def sample(self) -> Sample:
         """See Operator."""

@@ -45,6 +45,9 @@ class Owner(Protocol):
     def reload_now(self, *, dry_run: bool) -> "Deferred[Reloaded]":
         """Read the configuration anew, and go by it unless it is a dry run."""
 
+    def upgrade_now(self) -> "Deferred[int]":
+        """Become another program soon; fires with its number."""
+
     def values_in_force(self) -> Iterable[tuple[str, object, str]]:
         """All values of the configuration in force: key, value, source."""
 

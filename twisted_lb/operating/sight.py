@@ -7,8 +7,10 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from twisted_lb.admin.operator import WorkerView
+from twisted_lb.core.histogram import Reading
 from twisted_lb.core.measures import Beside, Measures
-from twisted_lb.workers.crew import Crew, Life
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.life import Life
 
 # Kinds of requests of which the first are not the newest.
 _SLOWEST: Final = "slowest"
@@ -46,11 +48,11 @@ class Sight:
 
     def workers(self) -> list[WorkerView]:
         """Each of them, by slot, those that drain behind the one that has taken its place."""
-        return [self._worker(slot, life) for slot in range(self._crew.count) for life in self._crew.lives_of(slot)]
+        return [self._worker(slot, life) for slot in self._crew.places for life in self._crew.lives_of(slot)]
 
     def _worker(self, slot: int, life: Life | None) -> WorkerView:
         if life is None:
-            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot))
+            return WorkerView(slot, 0, "waits", 0.0, 0, 0, 0, self._crew.covers(slot), program=self._crew.generation)
         told = self._crew.reports.of(life)
         return WorkerView(
             slot=slot,
@@ -61,7 +63,13 @@ class Sight:
             in_flight=sum(one.in_flight for one in told.pools),
             requests=sum(sum(route.requests) for one in told.listeners for route in one.routes),
             covered_by=None if life.accepting or life.leaving else self._crew.covers(slot),
+            program=life.generation,
         )
+
+    def lags(self) -> dict[int, Reading]:
+        """How late timers came at each worker that has told (loop lag), by its process."""
+        told = ((life.pid, self._crew.reports.beside_of(life)) for life in self._crew.lives)
+        return {pid: beside.loop_lag for pid, beside in told if beside is not None}
 
     @property
     def restarts(self) -> int:

@@ -19,6 +19,7 @@ from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.signatures import is_changed
 from twisted_lb.operating.texts import changes_of, clean, hint, one_of, told
 from twisted_lb.operating.views import Views
+from twisted_lb.portions import whole
 
 # Kinds of events that somebody brings about.
 _DEEDS: Final = ("admin", "changed", "added", "removed")
@@ -45,7 +46,7 @@ class Steering:
         pool, name = command.pool, command.backend
         cluster = self.cluster(pool)
         self._known(cluster, name)
-        views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, name)]
+        views = self._views.backends_called(cluster, name)
         self._refuse_numbers(plane, command)
         follows = [*self._follows(cluster, views, command), *self._own(cluster, command)]
         wanted = (
@@ -97,7 +98,7 @@ class Steering:
         out = command.admin in (AdminState.DRAIN, AdminState.MAINT) or command.weight == 0
         if not views:
             return []
-        pool = self._views.pool(cluster, self._running().plan.pools[cluster.name])
+        pool = whole(self._views.pool(cluster, self._running().plan.pools[cluster.name]))
         if not out:
             wanted = views[0].admin if command.admin is None else command.admin.value
             weight = views[0].weight if command.weight is None else command.weight
@@ -153,7 +154,7 @@ class Steering:
         plane = self.steerable()
         cluster = self.cluster(pool)
         self._known(cluster, backend)
-        views = [one for one in self._views.pool(cluster, plane.plan.pools[pool]).backends if _is_of(one, backend)]
+        views = self._views.backends_called(cluster, backend)
         follows = self._follows(cluster, views, Command(pool, backend, AdminState.DRAIN, force=force))
         try:
             with self._by(actor, pool, backend):
@@ -198,7 +199,7 @@ class Steering:
         """
         plane = self._running()
         changes = plane.overlay.of(pool)
-        views = self._views.pool(self.cluster(pool), plane.plan.pools[pool]).backends
+        views = whole(self._views.pool(self.cluster(pool), plane.plan.pools[pool])).backends
         if changes.removed.keys() & reset or not any(one.usable for one in views):
             return
         admin = {name: one for name, one in changes.admin.items() if not {name, name_of(name)} & reset}
@@ -260,7 +261,3 @@ class Steering:
         if self._owner.stopping:
             raise Refused("stopping", "the balancer stops; nothing is changed any more")
         return self._running()
-
-
-def _is_of(view: BackendView, name: str) -> bool:
-    return name in (view.backend, view.backend.rpartition("@")[0])

@@ -1,7 +1,7 @@
 """What an operator sees: listeners, routes, pools, backends, runtime changes in force."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from twisted_lb.admin.history import States
@@ -19,10 +19,10 @@ from twisted_lb.admin.operator import (
 )
 from twisted_lb.admin.words import left
 from twisted_lb.core.agent import STATES
-from twisted_lb.core.backend import LOWEST, AdminState, Backend, limit_said
+from twisted_lb.core.backend import LOWEST, AdminState, Backend, BackendSpec, limit_said
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.reported import Reported
-from twisted_lb.core.snapshot import snapshot_of
+from twisted_lb.core.snapshot import outcomes_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.data_plane import DataPlane
 from twisted_lb.net.cluster import Cluster, Wires
@@ -30,6 +30,7 @@ from twisted_lb.operating.elsewhere import Counted
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.planned import PoolPlan, RoutePlan
+from twisted_lb.portions import AT_ONCE, Making
 from twisted_lb.tls.flaws import Flaw
 from twisted_lb.tls.settings import TlsSettings
 
@@ -59,10 +60,12 @@ class Views:
         self._find: Final = find
         self._counted: Final = counted
         self._places: Final[dict[tuple[str | int, ...], str]] = {}
+        self._sources_of: Final[dict[tuple[str, str], dict[str, str]]] = {}
 
     def forget(self) -> None:
         """Another configuration is in force."""
         self._places.clear()
+        self._sources_of.clear()
 
     def listener(self, plane: DataPlane, name: str, now: float) -> ListenerView:
         """A listener, now in seconds of the epoch."""
@@ -123,14 +126,16 @@ class Views:
         place = self.source_of(("routes", number))
         return "" if place == "default" else place
 
-    def pool(self, cluster: Cluster, plan: PoolPlan) -> PoolView:
-        """A pool with its backends."""
+    def pool(self, cluster: Cluster, plan: PoolPlan) -> Making[PoolView]:
+        """A pool with its backends, so many of them in each portion."""
         plane, name, pool = self._running(), cluster.name, cluster.pool
-        labels = {spec.name: dict(spec.labels) for spec in plane.specs_of(name)}
-        asked, wires = self._requests_of(cluster), cluster.wires()
-        backends = [self._backend(cluster, one, labels, asked, wires) for one in pool.backends.values()]
-        backends = self._intended(backends, asked, pool.meant())
+        around = self._around(cluster)
         targets = plane.targets.snapshot(name, plane.runtime.time.seconds())
+        backends: list[BackendView] = []
+        for number, one in enumerate(list(pool.backends.values()), start=1):
+            backends.append(self._backend(one, around))
+            if number % AT_ONCE == 0:
+                yield
         view = PoolView(
             name=name,
             policy=plan.policy_name,
@@ -145,50 +150,52 @@ class Views:
             errors_60s=_total([one.errors_60s for one in backends]),
             p99_ms=self._meters.durations.quantile_ms(("took", name), 0.99),
             backends=backends,
-            leaving=[self._backend(cluster, one, labels, None, wires) for one in pool.leaving],
+            leaving=[self._backend(one, replace(around, asked=None, meant={})) for one in pool.leaving],
             targets=None if targets is None else asdict(targets),
             protocol=plan.upstream.protocol,
         )
         counted = self._counted()
         return view if counted is None else counted.pool(view)
 
-    def _intended(
-        self, backends: Sequence[BackendView], asked: int | None, now: Mapping[str, float]
-    ) -> list[BackendView]:
-        """The backends with the share that their weights mean: of what was asked in the last minute as they were then, else now."""
-        meant = {one.name: self._meters.rates.within(("meant", one.pool, one.backend)) for one in backends}
-        return [
-            replace(one, intended=found[0] / 10 / asked)
-            if asked and (found := meant[one.name]) is not None
-            else replace(one, intended=now[one.backend] * 100)
-            for one in backends
-        ]
+    def backends_called(self, cluster: Cluster, name: str) -> list[BackendView]:
+        """The backends of this name, or of this address as it is resolved: O(backends) of the least."""
+        around = self._around(cluster)
+        every = cluster.pool.backends.values()
+        return [self._backend(one, around) for one in every if name in (one.name, one.name.rpartition("@")[0])]
+
+    def _around(self, cluster: Cluster) -> "_Around":
+        specs = {spec.name: spec for spec in self._running().specs_of(cluster.name)}
+        return _Around(
+            cluster, specs, cluster.wires(), self._requests_of(cluster), cluster.pool.meant(), self._counted()
+        )
+
+    def _intended(self, backend: str, around: "_Around") -> float | None:
+        """The share that the weight of a backend means: of what was asked in the last minute as weights were then, else now."""
+        if around.asked and (found := self._meters.rates.within(("meant", around.cluster.name, backend))) is not None:
+            return found[0] / 10 / around.asked
+        now = around.meant.get(backend)
+        return None if now is None else now * 100
 
     def _requests_of(self, cluster: Cluster) -> int | None:
         """How many requests the backends of a pool had in the last minute."""
         found = [self._meters.rates.within(("requests", cluster.name, name)) for name in cluster.pool.backends]
         return sum(one[0] for one in found if one is not None) if any(found) else None
 
-    def _backend(
-        self,
-        cluster: Cluster,
-        backend: Backend,
-        labels: Mapping[str, dict[str, str]],
-        asked: int | None,
-        wires: Mapping[Backend, Wires],
-    ) -> BackendView:
-        plane, pool, name = self._running(), cluster.name, backend.name
-        owner = name if name in labels else name.rpartition("@")[0]
+    def _backend(self, backend: Backend, around: "_Around") -> BackendView:
+        plane, cluster, asked = self._running(), around.cluster, around.asked
+        pool, name = cluster.name, backend.name
+        owner = name if name in around.specs else name.rpartition("@")[0]
+        spec = around.specs.get(owner)
         requests = self._meters.rates.within(("requests", pool, name))
         failures = self._meters.rates.within(("failures", pool, name))
-        state, reason = self._state(pool, backend)
-        snapshot = snapshot_of(backend)
+        p50_ms, p99_ms = self._meters.durations.quantiles_ms(("took", pool, name), 0.5, 0.99)
+        state, reason = self._state(cluster, backend)
         view = BackendView(
             name=f"{pool}/{name}",
             pool=pool,
             backend=name,
-            address=snapshot.address,
-            labels=labels.get(owner, {}),
+            address=str(backend.address),
+            labels={} if spec is None else dict(spec.labels),
             weight=backend.weight,
             weight_effective=backend.share,
             level=backend.level if backend.level <= LOWEST else None,
@@ -197,7 +204,7 @@ class Views:
             tunnels=backend.tunnels,
             requests=backend.requests,
             failures=backend.failures,
-            outcomes=snapshot.outcomes,
+            outcomes=outcomes_of(backend),
             admin=backend.admin.value,
             up=backend.health.up,
             known=backend.health.known,
@@ -210,11 +217,11 @@ class Views:
             by=self._states.by(pool, owner),
             rate=None if requests is None else requests[0] / requests[1],
             share=None if requests is None or not asked else requests[0] * 100 / asked,
-            intended=None,
+            intended=self._intended(name, around),
             errors_60s=None if failures is None else failures[0],
             checks=self._states.checks(pool, name),
-            p50_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.5),
-            p99_ms=self._meters.durations.quantile_ms(("took", pool, name), 0.99),
+            p50_ms=p50_ms,
+            p99_ms=p99_ms,
             reuse=self._reuse(pool, name),
             reported=_report_of(backend, plane.runtime.clock.now),
             ejected_by=backend.ejection.rule.name.lower() if backend.ejection.active else "",
@@ -223,11 +230,19 @@ class Views:
             agent_state=STATES.get(backend.agent.word, ""),
             limit_why=backend.limit_why,
             keeps_own_s=round(cluster.pool.keeps_own_s(backend, plane.runtime.clock.now), 3),
-            connections=_connections_of(wires.get(backend)),
-            sources={key: plane.source(pool, owner, key) or self._source(pool, owner, key) for key in _KEYS},
+            connections=_connections_of(around.wires.get(backend)),
+            sources=self._sources(plane, pool, owner),
         )
-        counted = self._counted()
-        return view if counted is None else counted.backend(view)
+        return view if around.counted is None else around.counted.backend(view)
+
+    def _sources(self, plane: DataPlane, pool: str, owner: str) -> dict[str, str]:
+        """Where the values of a backend come from; those of the configuration are found out once."""
+        kept = self._sources_of.get((pool, owner))
+        if kept is None:
+            kept = self._sources_of[pool, owner] = {key: self._source(pool, owner, key) for key in _KEYS}
+        if pool not in plane.overlay.pools:
+            return kept.copy()
+        return {key: plane.source(pool, owner, key) or said for key, said in kept.items()}
 
     def _reuse(self, pool: str, backend: str) -> float | None:
         """Which part of the attempts of the last minute had a connection that was there."""
@@ -258,9 +273,9 @@ class Views:
             found = self._places[path] = self._find(path)
         return found
 
-    def _state(self, pool: str, backend: Backend) -> tuple[str, str]:
+    def _state(self, cluster: Cluster, backend: Backend) -> tuple[str, str]:
         """The gravest layer, and all reasons: operator, checks, ejection."""
-        name = backend.name
+        pool, name = cluster.name, backend.name
         found: list[tuple[str, str]] = []
         by = self._states.by(pool, name) or self._states.by(pool, name.rpartition("@")[0])
         who = "" if by is None else by.actor + (f": “{by.reason}”" if by.reason else "")
@@ -283,7 +298,7 @@ class Views:
         if not found and backend.full:
             found.append(("full", f"{backend.load_now} of {backend.limit} in flight"))
         if not found and backend.weighing.ramping:
-            rules = self._running().clusters[pool].pool.settings.slow_start
+            rules = cluster.pool.settings.slow_start
             left_s = backend.weighing.left_s(self._running().runtime.clock.read(), rules)
             return "slow start", f"{backend.weighing.part * 100:.0f} % of its weight, full in {left_s:.0f} s"
         if not found:
@@ -306,6 +321,20 @@ class Views:
                     change=change,
                     reason="" if by is None else by.reason,
                 )
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is known of a pool as a whole when its backends are looked at: their `specs` and connections, how many requests they had
+    in the last minute, which part each should have now, and what other processes have `counted`.
+    """
+
+    cluster: Cluster
+    specs: Mapping[str, BackendSpec]
+    wires: Mapping[Backend, Wires]
+    asked: int | None
+    meant: Mapping[str, float]
+    counted: Counted | None
 
 
 def _certificates(listener: str, tls: TlsSettings, now: float) -> list[CertificateView]:

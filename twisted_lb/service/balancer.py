@@ -8,6 +8,7 @@
 import contextlib
 import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ from twisted.application.service import IProcess, MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_lb import __version__, process
 from twisted_lb.access_log.destinations import Destination, Owner
@@ -66,13 +68,18 @@ from twisted_lb.reload import Reload, Source
 from twisted_lb.resolving import Named, Resolving, Unresolved, names_in
 from twisted_lb.service.in_force import InForce
 from twisted_lb.service.status_door import StatusDoor
+from twisted_lb.service.upgrade import HELD, Upgrade
 from twisted_lb.service.words import places, said_of
 from twisted_lb.signals import while_stopping
 from twisted_lb.span_export import SpanExport
-from twisted_lb.state_file import StateFile, load_state
+from twisted_lb.state_file import SIGNATURES, StateFile, load_state, state_of
 from twisted_lb.watch import Watch
 from twisted_lb.workers.codec import unsendable
-from twisted_lb.workers.crew import Crew, clones_of
+from twisted_lb.workers.crew import Crew
+from twisted_lb.workers.facts import AgentSaid, Probed
+from twisted_lb.workers.handover import Handover, handed_over
+from twisted_lb.workers.inheritance import Inheritance, of_handover, of_orphans
+from twisted_lb.workers.slots import clones_of
 
 _SEED_BITS: Final = 32
 
@@ -147,6 +154,9 @@ class LoadBalancerService(MultiService):
         self._doubted: dict[str, str] = {}  # what was said of the configuration, by what it is wherever it stands
         self._operating: Operating | None = None
         self._crew: Crew | None = None  # the workers, where there are any
+        self._inheritance: Inheritance | None = None  # what a parent before this one has left
+        self._pid_file: str = ""  # of the program before this one
+        self._upgrade: Final = Upgrade(reactor, self._handed_over, self._no_upgrade, self._before_upgrade)
         self._clones: dict[
             socket.socket, list[socket.socket]
         ] = {}  # of listening sockets, for workers that are to begin
@@ -171,18 +181,56 @@ class LoadBalancerService(MultiService):
         else:
             self._own.refuse_shared()
             self._own.hear_signals()
+            inheritance = self._inheritance = self._inherited()
             self._openings = openings(
-                self._wanted(self.config, self._plan), takeover=self.config.takeover, environ=os.environ
+                self._wanted(self.config, self._plan),
+                takeover=self.config.takeover,
+                environ=os.environ,
+                before=[] if inheritance is None else inheritance.held,
             )
         self._bind_admin(self._openings)
         if self._workers > 1:
-            # Those of a low port, and those of root's, are had while the process may.
-            every = [one.sock for name in self._plan.listeners for one in self._openings.of(name)]
-            self._clones = {sock: clones_of(sock, self._workers) for sock in every}
+            self._clone(self._openings)
+
+    def _inherited(self) -> Inheritance | None:
+        """What a parent before this one has left: the program that this process was, or one that has died, and whose workers live."""
+        try:
+            handover = handed_over(os.environ)
+        except ValueError as error:
+            raise StartError(f"what the program before this one has left is not understood: {error}") from None
+        if handover is not None:
+            # Not before they are heard, and before anything is started that would not hear them.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            self._pid_file = handover.pid_file
+            if self._pid_file:
+                self._reactor.addSystemEventTrigger("after", "shutdown", _unlink, self._pid_file)
+            return of_handover(handover)
+        if self._workers == 1:
+            return None
+        addresses = [one for listener in self._plan.listeners.values() for one in listener.addresses]
+        found = of_orphans(addresses, self._user())
+        if found is not None:
+            _log.warn(
+                "the parent before this one has died: its workers are found, and are followed by new ones: {pids}",
+                pids=", ".join(f"process {one.pid}" for one in found.workers),
+            )
+        return found
+
+    def _clone(self, opened: Openings) -> None:
+        """Have a socket for each worker: those of a low port, and those of root's, are had while the process may."""
+        known = {} if self._inheritance is None else dict(self._inheritance.clones)
+        every = [one.sock for name in self._plan.listeners for one in opened.of(name)]
+        self._clones = {sock: clones_of(sock, self._workers, known.pop(sock, ())) for sock in every}
+        kept = {one.sock for one in opened.held}
+        for sock, clones in known.items():  # of what is no listener any more
+            for clone in clones:
+                if clone is not sock or sock not in kept:
+                    clone.close()
 
     def _bind_admin(self, opened: Openings) -> None:
         """Open the admin door, as far as that has to be done while the process has the privilege to."""
-        door = self._admin = AdminDoor(self._doors(opened), self._reactor, self._user())
+        given = {} if self._inheritance is None else self._inheritance.doors
+        door = self._admin = AdminDoor(self._doors(opened), self._reactor, self._user(), given)
         if opened.predecessor is None:
             try:
                 door.bind()
@@ -273,7 +321,7 @@ class LoadBalancerService(MultiService):
         self._limit = raise_descriptor_limit()
         workers = self._workers
         if workers > 1:
-            self._crew = Crew(self._reactor, workers, self._seed, self._whose)
+            self._crew = Crew(self._reactor, workers, self._seed, self._whose, self._inheritance)
         runtime = runtime_of(
             self._reactor,
             self._seed,
@@ -292,6 +340,8 @@ class LoadBalancerService(MultiService):
         if self._crew is not None:
             plane.accepted_elsewhere = {name: [one.sock for one in opened.of(name)] for name in self._plan.listeners}
         operating.begin(plane, watched=self._whole_process)
+        if self._inheritance is not None:
+            operating.followed(_followed(self._inheritance))
         if self.config.state_file is not None:
             self._state = StateFile(self.config.state_file, lambda: plane.overlay, runtime.time, operating.signatures)
         self._watch_files(runtime.time)
@@ -311,6 +361,7 @@ class LoadBalancerService(MultiService):
         self._unresolved = Unresolved(runtime, self._say_unresolved)
         self._unresolved.follow(self._plan)
         if self._crew is not None:
+            self._recall(plane)
             clones, self._clones = self._clones, {}
             self._crew.begin(plane, plane.accepted_elsewhere, clones)
         if opened.predecessor is None:
@@ -319,6 +370,21 @@ class LoadBalancerService(MultiService):
             self._own.begin(
                 runtime.time, opened, lambda: readiness.starting or self._workers_start, lambda: self._accept(plane)
             )
+
+    def _recall(self, plane: DataPlane) -> None:
+        """Know of backends what the program before this one knew."""
+        inheritance, self._inheritance = self._inheritance, None
+        for fact in () if inheritance is None else inheritance.facts:
+            cluster = plane.clusters.get(fact.pool)
+            if cluster is None:
+                continue
+            match fact:
+                case Probed():
+                    plane.hear_probe(fact.pool, fact.backend, fact.result())
+                case AgentSaid():
+                    cluster.hear_agent(fact.backend, fact.said)
+                case _:
+                    cluster.hear_elsewhere(fact)
 
     def _made(self, runtime: Runtime, operating: Operating, opened: Openings) -> DataPlane:
         """The data plane, on the sockets that were opened."""
@@ -398,9 +464,14 @@ class LoadBalancerService(MultiService):
     def _remembered(self, operating: Operating) -> Overlay:
         """The runtime changes that outlive a restart, as far as the configuration leaves them."""
         path = self.config.state_file
-        if path is None:
+        wishes = {} if self._inheritance is None else self._inheritance.wishes
+        if wishes:
+            path = path or "of the program before"
+            overlay, signatures = state_of(wishes, path)
+        elif path is None:
             return Overlay()
-        overlay, signatures = load_state(path)
+        else:
+            overlay, signatures = load_state(path)
         operating.recall(signatures)
         pools = self._plan.pools
         listed = [name for name, pool in pools.items() if pool.targets is not None]
@@ -510,6 +581,50 @@ class LoadBalancerService(MultiService):
     def taken_over(self, pid: int) -> None:
         """Another process has taken over from this one: end it, as patiently as above."""
         self.leave_patiently(f"process {pid} has taken over")
+
+    def upgrade(self) -> None:
+        """Become the program that stands where this one was started from (SIGUSR2), or change nothing and say why in the log."""
+        self.upgrade_now().addErrback(lambda failure: failure.trap(Refused) and None).addErrback(
+            lambda failure: _log.failure("upgrade: nothing was changed", failure=failure)
+        )
+
+    def upgrade_now(self) -> "Deferred[int]":
+        """Become the new program soon; fires with its number when it has shown that it can start. Refused with the reason, which the log
+        says too, and nothing changed.
+        """
+        number = 0 if self._crew is None else self._crew.generation + 1
+        return self._upgrade.begin(self._pid_file).addCallbacks(lambda _: number, _say_refused)
+
+    def _no_upgrade(self) -> str:
+        """Why there can be no upgrade now; empty where there can be one."""
+        if self._crew is None or self._own is None:
+            return "one process has nobody who goes on meanwhile: with workers it can be done, or by a restart with takeover"
+        if self._plane is None or not self._crew.ready:
+            return "the balancer starts or stops"
+        if self._crew.rolling:
+            return "the workers of the program before this one take clients in still"
+        if len(self._all_own()) > 1:
+            return "other balancers share the process"
+        if self._own.handed_on or self._own.preparing:
+            return "another process takes over"
+        return ""
+
+    def _handed_over(self, pid_file: str) -> Handover:
+        """What the next program gets."""
+        assert self._crew is not None
+        assert self._openings is not None
+        assert self._operating is not None
+        overlay = self.data_plane.overlay
+        wishes = {**overlay.values(), SIGNATURES: self._operating.signatures(overlay)}
+        doors = {} if self._admin is None else self._admin.sockets
+        return self._crew.hand_over(self._openings.held, doors, wishes, pid_file)
+
+    def _before_upgrade(self) -> None:
+        """The process becomes another program now."""
+        if self._own is not None:
+            self._own.reloading()
+        if self._state is not None:
+            self._state.close()
 
     def set_timeouts(self, timeouts: TimeoutsConfig) -> None:
         """Replace the timeouts of what is called `default`, also under load: a wait that has begun lasts as long as it was told."""
@@ -660,7 +775,8 @@ class LoadBalancerService(MultiService):
         """Name the keys that say another thing from now on, and are read at a start alone."""
         for key in ("takeover", "state_file", "name", "admin", "workers"):
             if self._plane is not None and getattr(config, key) != getattr(self.config, key):
-                _log.warn("{key} is only changed by a restart", key=key)
+                how = "a restart" if self._crew is None else "an upgrade, or a restart"
+                _log.warn("{key} is only changed by {how}", key=key, how=how)
         before, now = self.config.log, config.log
         if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
             _log.warn("log.file_bytes and log.old_files are only changed by a restart")
@@ -772,6 +888,7 @@ class LoadBalancerService(MultiService):
         if plane is not None:
             if self._own is not None:
                 self._own.stopping()
+            self._upgrade.stop()
             if self._watch is not None:
                 self._watch.stop()
                 self._watch = None
@@ -861,6 +978,23 @@ def _refuse_unsendable(plan: Plan) -> None:
     why = unsendable(plan)
     if why:
         raise StartError(f"workers need --config: {why}")
+
+
+def _followed(inheritance: Inheritance) -> str:
+    before = "the program before" if inheritance.upgraded else "a parent that had died"
+    pids = ", ".join(str(one.pid) for one in inheritance.workers if not one.leaving)
+    return f"program {inheritance.generation} follows; workers of {before}: {pids or 'none'}"
+
+
+def _say_refused(failure: Failure) -> Failure:
+    if failure.check(Refused):
+        _log.error("upgrade: nothing was changed: {why}", why=failure.getErrorMessage())
+    return failure
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 def _not_said(_pool: str, _backend: str, _said: bytes | None) -> None:

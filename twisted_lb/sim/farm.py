@@ -16,6 +16,7 @@ from twisted_lb.core.settings import PoolSettings
 from twisted_lb.sim.kernel import Kernel
 from twisted_lb.sim.laws import BLOCK, Arrivals, Exponential, Law, Poisson, stream
 from twisted_lb.sim.observe import Run, Served
+from twisted_lb.sim.table import Table
 
 # 20 ms of a server, as a page of an ordinary site.
 _SERVICE: Final = Exponential(0.02)
@@ -31,7 +32,8 @@ class Farm:
 
     `load` is the traffic's share of what all of them together can serve (rho), as Poisson arrivals; or give `arrivals`. `service`
     is the work of a request; `speeds` and `weights`, by number, are those of backends that are not as the others, which have 1.
-    With several `balancers` a request comes to one of them by chance, and each knows only what it has in flight itself.
+    With several `balancers` a request comes to one of them by chance, and each knows only what it has in flight itself; with `seen_s`,
+    as workers that share a table do, also what the others have, as it was up to so many seconds ago. 0: as it is.
     `keys`: of how many different keys each request has one, all alike, for policies that hash. ValueError for what is no policy.
     """
 
@@ -44,6 +46,7 @@ class Farm:
     speeds: Mapping[int, float] = field(default_factory=dict)
     weights: Mapping[int, int] = field(default_factory=dict)
     balancers: int = 1
+    seen_s: float | None = None
     keys: int = 0
     max_in_flight: int = 0
     warm_up: float = 0.1
@@ -61,8 +64,12 @@ class Farm:
     def run(self, seed: int = 1) -> Run:
         """One run. The same seed: the same requests, whatever the policy is."""
         speeds = [self.speeds.get(number, 1.0) for number in range(self.backends)]
-        pools = [self._pool(seed, number) for number in range(self.balancers)]
+        seen_s = self.seen_s
+        table = None if seen_s is None else Table(self.balancers, self.backends, at_once=seen_s == 0)
+        pools = [self._pool(seed, number, table) for number in range(self.balancers)]
         kernel = Kernel(pools, [self.workers] * self.backends, speeds, stream(seed, "balancers"))
+        if table is not None and seen_s:
+            kernel.look_every(seen_s, table.look)
         arrivals = Poisson(self.rate) if self.arrivals is None else self.arrivals
         kernel.run(
             arrivals.blocks(stream(seed, "arrivals")),
@@ -73,9 +80,10 @@ class Farm:
         )
         return self._seen(kernel)
 
-    def _pool(self, seed: int, number: int) -> Pool:
+    def _pool(self, seed: int, number: int, table: Table | None) -> Pool:
         settings = PoolSettings(checked=False, max_in_flight=self.max_in_flight)
-        pool = Pool("farm", policy_meant(self.policy), settings, stream(seed, f"pool {number}"), _nobody_hears)
+        counts = None if table is None else table.counts(number)
+        pool = Pool("farm", policy_meant(self.policy), settings, stream(seed, f"pool {number}"), _nobody_hears, counts)
         pool.update(
             [
                 BackendSpec(f"b{one}", TcpAddress("farm", one + 1), self.weights.get(one, 1))
@@ -83,6 +91,8 @@ class Farm:
             ],
             0.0,
         )
+        if table is not None:
+            table.place(pool)
         return pool
 
     def _demands(self, rng: Random) -> Iterator[list[float]]:

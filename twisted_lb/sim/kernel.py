@@ -5,13 +5,14 @@ that the heap has one entry for each request in flight; arrivals, which come sor
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush, heapreplace
 from random import Random
 from typing import Final
 
 from twisted_lb.core.ask import ANY, Ask
 from twisted_lb.core.lease import Lease, LoadLease
+from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pool import Pool
 
@@ -38,8 +39,14 @@ class Kernel:
         self.warm_at: float = 0.0
         self.ended_at: float = 0.0
         self._rng: Final = rng
+        self._look: Callable[[], None] | None = None
+        self._look_s: float = NEVER
         # When each worker of a server is free, a heap each.
         self._free: Final = [[0.0] * count for count in workers]
+
+    def look_every(self, seconds: float, look: Callable[[], None]) -> None:
+        """Have this called so often from the beginning of `run`, as it is at just that moment: balancers see one another."""
+        self._look, self._look_s = look, seconds
 
     def run(
         self,
@@ -60,6 +67,7 @@ class Kernel:
         which = 0
         balancers = len(self.pools)
         pool = self.pools[0]
+        look_at = NEVER if self._look is None else 0.0
         for number in range(requests):
             if index == len(moments):
                 index = 0
@@ -71,7 +79,11 @@ class Kernel:
                     told = next(asks)
             now = moments[index]
             while heap and heap[0][0] <= now:
+                if heap[0][0] >= look_at:
+                    look_at = self._looked(look_at, heap[0][0])
                 self._settle(heappop(heap))
+            if now >= look_at:
+                look_at = self._looked(look_at, now)
             if balancers > 1:
                 which = int(self._rng.random() * balancers)
                 pool = self.pools[which]
@@ -87,6 +99,12 @@ class Kernel:
             index += 1
         while heap:
             self._settle(heappop(heap))
+
+    def _looked(self, at: float, now: float) -> float:
+        """Look as it was at that moment, since when nothing has changed; when to look again, behind now."""
+        assert self._look is not None
+        self._look()
+        return at + self._look_s * (int((now - at) / self._look_s) + 1)
 
     def _serve(self, server: int, now: float, demand: float, counted: bool) -> float:
         """Put a request into a server's queue; when it will have been served."""

@@ -14,6 +14,7 @@ from inspect import signature
 from types import MethodType
 from typing import Any, Final
 
+from twisted_lb.core.histogram import NOTHING, Reading
 from twisted_lb.core.pickers import LOADS, POLICIES, by_key, load_of
 from twisted_lb.core.pickers.base import Policy
 from twisted_lb.core.pickers.by_key import KeyPolicy
@@ -22,6 +23,7 @@ from twisted_lb.planned import ListenerPlan, Plan, PoolPlan, RoutePlan
 from twisted_lb.wire.edits import NO_EDITS, FieldEdits
 
 _OURS: Final = "twisted_lb."
+_MEASURES: Final = "twisted_lb.core.measures"
 # Policies that are one object each: reloads see by that what is equal.
 _NAMES: Final = {id(policy): name for name, policy in POLICIES.items()}
 Part = ListenerPlan | RoutePlan | PoolPlan
@@ -111,10 +113,11 @@ def _without_configuration(part: Part) -> Part:
     return dataclasses.replace(part, made_of={})
 
 
-def dumped(value: object, numbered: Callable[[object], int | None] = lambda _: None) -> bytes:
+def dumped(value: object, numbered: Callable[[object], int | None] | None = None) -> bytes:
     """An object of this program as bytes for `loaded`, or, where some go by number, for a reader that knows those."""
     stream = io.BytesIO()
-    _Writer(stream, numbered).dump(value)
+    writer = _Writer(stream) if numbered is None else _NumberingWriter(stream, numbered)
+    writer.dump(value)
     return stream.getvalue()
 
 
@@ -124,12 +127,8 @@ def loaded(data: bytes) -> Any:
 
 
 class _Writer(pickle.Pickler):
-    def __init__(self, stream: io.BytesIO, numbered: Callable[[object], int | None]) -> None:
+    def __init__(self, stream: io.BytesIO) -> None:
         super().__init__(stream, protocol=pickle.HIGHEST_PROTOCOL)
-        self._numbered: Final = numbered
-
-    def persistent_id(self, obj: Any) -> int | None:
-        return self._numbered(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -143,9 +142,26 @@ class _Writer(pickle.Pickler):
             return by_key, (obj.choose, obj.percent)
         if obj is NO_EDITS:
             return _no_edits, ()
-        if not kind.__module__.startswith(_OURS) or _reduces_itself(obj, kind):
+        if obj is NOTHING:
+            return _nothing, ()
+        if not kind.__module__.startswith(_OURS) or _reduces_itself(obj, kind) or _is_plain(obj, kind):
             return NotImplemented
         return made, (kind, parts_of(obj))
+
+
+class _NumberingWriter(_Writer):
+    """One that asks of each object whether it goes by its number, which is dear: only of plans."""
+
+    def __init__(self, stream: io.BytesIO, numbered: Callable[[object], int | None]) -> None:
+        super().__init__(stream)
+        self._numbered: Final = numbered
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return self._numbered(obj)
+
+
+def _nothing() -> Reading:
+    return NOTHING
 
 
 def _no_edits() -> FieldEdits:
@@ -168,6 +184,13 @@ class _Reader(pickle.Unpickler):
 def _reduces_itself(obj: object, kind: type) -> bool:
     """Whether an object is pickled as Python does it anyway: a class, a value of an enum, a tuple, an exception, a function."""
     return isinstance(obj, (type, tuple, int, str, bytes, BaseException, Enum)) or not hasattr(kind, "__init__")
+
+
+def _is_plain(obj: object, kind: type) -> bool:
+    """Whether an object is of measures that are not compiled, and holds nothing but what it is made of: thousands of those go each second,
+    and Python does it at half the work.
+    """
+    return kind.__module__ == _MEASURES and hasattr(obj, "__dict__")
 
 
 def parts_of(obj: Any) -> dict[str, Any]:

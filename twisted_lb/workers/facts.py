@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from twisted_lb.core.backend import AdminState
 from twisted_lb.core.events import BackendEjected, BackendReturned
+from twisted_lb.probes import ProbeResult
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,12 @@ class Probed:
     busy: bool = False
     said: bytes | None = None
     asked_at: float | None = None
+
+    def result(self) -> ProbeResult:
+        """The result of that check."""
+        result = ProbeResult(self.passed, self.reason, silent=self.silent, busy=self.busy)
+        result.said, result.asked_at = self.said, self.asked_at
+        return result
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 The kernel spreads connections by a hash, which is chance: of 64 on four workers one has 25 now and then.
 """
 
+import contextlib
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from twisted.internet.interfaces import IReadDescriptor
@@ -17,6 +18,7 @@ from twisted_lb.workers.table import BEAT, CAME, OPEN, SERVES, WENT, Table
 # Who has so many more than another one, or that part of them, hands on: with three no one of four has more than 18 of 64.
 _MORE: Final = 3
 _PART: Final = 8
+# The name of a listener goes with its connection.
 _NAME_BYTES: Final = 256
 
 
@@ -49,6 +51,11 @@ class Levelling:
             self._to[slot] = sock
         else:
             self._from = sock
+
+    def ends(self) -> tuple[dict[int, int], dict[int, int]]:
+        """The descriptors of what brings connections to slots: to read from, and to write to."""
+        out = {} if self._from is None else {self._slot: self._from.fileno()}
+        return out, {slot: sock.fileno() for slot, sock in self._to.items()}
 
     def serve(self) -> None:
         """Take in what others hand on, from now on."""
@@ -138,19 +145,46 @@ class Levelling:
 
     def finish(self) -> None:
         """Take in what has come, and then hand on no more, and take none."""
+        # In this order: who looks now hands on nothing any more.
+        self._serve_no_more()
         if self._from is not None:
             self.doRead()
         self.close()
 
+    def _serve_no_more(self) -> None:
+        if self._serves:
+            self._serves = False
+            self._own[SERVES] = 0
+            self._reactor.removeReader(self)
+
     def close(self) -> None:
         """Hand on no more, and take none."""
         if self._from is not None:
-            if self._serves:
-                self._serves = False
-                self._own[SERVES] = 0
-                self._reactor.removeReader(self)
+            self._serve_no_more()
             self._from.close()
             self._from = None
         for sock in self._to.values():
             sock.close()
         self._to.clear()
+
+
+def pass_on(channels: Sequence[tuple[socket.socket, socket.socket]], table: Table, slot: int, to: int) -> None:
+    """Have what was handed on to one slot handed on to another one: the first has nobody who takes it in."""
+    (back, out), (into, _), own = channels[slot], channels[to], table.slots[slot]
+    while True:
+        try:
+            name, fds, _, _ = socket.recv_fds(out, _NAME_BYTES, 1)
+        except BlockingIOError:
+            return
+        try:
+            socket.send_fds(into, [name], fds)
+            # In this order: for a moment it is counted twice, and never not at all.
+            own[WENT + to] += 1
+            own[CAME] += 1
+        except OSError:  # that one is full, as a rule: it stays where it was
+            with contextlib.suppress(OSError):
+                socket.send_fds(back, [name], fds)
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)

@@ -1,6 +1,7 @@
 """What parent and workers say to each other: commands of AMP over a socket pair, none of which is answered but questions.
 
-What may be long (plans, answers) goes as a descriptor of a memory file. Objects in it are those of this program (`codec.py`).
+What is long (plans, answers) goes as a descriptor of a memory file, and what may be now and then (facts, lines, questions) as several
+values of a message (`Long`): none is too long to be sent. Objects in it are those of this program (`codec.py`).
 """
 
 import os
@@ -48,6 +49,45 @@ class Quiet(AMP):
         self.transport = None
 
 
+# AMP has 16 bits for the length of a value.
+_MOST_BYTES: Final = 60_000
+
+
+class Long(String):
+    """Bytes, as many as there are: those beyond what one value of a message takes are its next ones, `facts-1`, `facts-2`."""
+
+    def toBox(self, name: bytes, strings: Any, objects: Any, proto: Any) -> None:
+        """See IArgumentType."""
+        super().toBox(name, strings, objects, proto)
+        value = strings[name]
+        for number, begin in enumerate(range(0, len(value), _MOST_BYTES)):
+            strings[_part(name, number)] = value[begin : begin + _MOST_BYTES]
+
+    def fromBox(self, name: bytes, strings: Any, objects: Any, proto: Any) -> None:
+        """See IArgumentType."""
+        parts = [strings[name]]
+        while (one := strings.pop(_part(name, len(parts)), None)) is not None:
+            parts.append(one)
+        strings[name] = b"".join(parts)
+        super().fromBox(name, strings, objects, proto)
+
+
+class LongText(Long):
+    """The same of a text."""
+
+    def toString(self, inObject: str) -> bytes:
+        """See Argument."""
+        return inObject.encode()
+
+    def fromString(self, inString: bytes) -> str:
+        """See Argument."""
+        return inString.decode()
+
+
+def _part(name: bytes, number: int) -> bytes:
+    return b"%b-%d" % (name, number) if number else name
+
+
 class Sock(Command):
     """To a worker: a listening socket, by its number from now on."""
 
@@ -62,6 +102,13 @@ class Channel(Command):
     requiresAnswer = False
 
 
+class Meet(Command):
+    """To a worker: the control socket, on which another parent finds it when this one is gone."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"sock", Descriptor())]
+    requiresAnswer = False
+
+
 class Configure(Command):
     """To a worker: go by this generation (`Generation`)."""
 
@@ -72,7 +119,7 @@ class Configure(Command):
 class Tell(Command):
     """To a worker: facts of backends, in their order (`facts.py`)."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"facts", String())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"facts", Long())]
     requiresAnswer = False
 
 
@@ -98,7 +145,7 @@ class Reopen(Command):
 class Ask(Command):
     """To a worker: a question, by the name of a method of `worker.Answers`, with its arguments as JSON."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"question", Unicode()), (b"arguments", Unicode())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"question", Unicode()), (b"arguments", LongText())]
     response: ClassVar[list[tuple[bytes, Argument]]] = [(b"number", Integer()), (b"answer", Descriptor())]
 
 
@@ -125,7 +172,7 @@ class Taken(Command):
 class Found(Command):
     """From a worker: what its traffic has found out of backends, in its order (`facts.py`)."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"facts", String())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"facts", Long())]
     requiresAnswer = False
 
 
@@ -136,10 +183,17 @@ class Leaves(Command):
     requiresAnswer = False
 
 
+class Ends(Command):
+    """From a worker: it ends now, and has counted so much in all (`Answers.measures`)."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"counted", Descriptor())]
+    requiresAnswer = False
+
+
 class Said(Command):
     """From a worker: lines for the log, each with its level and namespace."""
 
-    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"lines", String())]
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"lines", Long())]
     requiresAnswer = False
 
 
@@ -172,7 +226,9 @@ def read_memory_file(fd: int) -> bytes:
 
 
 def packed(values: list[Any]) -> list[bytes]:
-    """Objects as texts of at most what a value of AMP may have, in their order."""
+    """Objects as texts, in their order: many in a few that are about as long as a value of AMP may be, so that none holds up what comes
+    behind it for long.
+    """
     texts: list[bytes] = []
     batch: list[bytes] = []
     size = 0
@@ -190,7 +246,3 @@ def packed(values: list[Any]) -> list[bytes]:
 def unpacked(text: bytes) -> list[Any]:
     """The objects of such a text."""
     return [loaded(data) for data in loaded(text)]
-
-
-# AMP has 16 bits for the length of a value.
-_MOST_BYTES = 60_000

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from twisted_lb.core.histogram import NOTHING
 from twisted_lb.core.measures import BackendMeasures, Beside, ListenerMeasures, Measures, PoolMeasures
-from twisted_lb.workers.codec import loaded
+from twisted_lb.workers.codec import dumped, loaded
 
 _log = Logger(namespace="twisted_lb.workers")
 
@@ -34,6 +34,7 @@ class Reports:
         self._told: Final[dict[Hashable, Measures]] = {}
         self._ended: Measures = _NOBODY
         self._told_beside: Final[dict[Hashable, Beside]] = {}
+        self._last: Final[set[Hashable]] = set()  # who has told for the last time
         self._ended_beside: Beside = Beside()
         self._together: Measures | None = None
         self.cost_s: float = 0.0  # of reading what was told last
@@ -66,12 +67,24 @@ class Reports:
     def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
         began_at = perf_counter()
         for whose, answer in answers.items():
-            measures, beside = loaded(answer)
-            assert isinstance(measures, Measures)
-            assert isinstance(beside, Beside)
-            self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
-        self._together = None
+            if whose not in self._last:
+                self._hear(whose, answer)
         self.cost_s = perf_counter() - began_at
+
+    def _hear(self, whose: Hashable, answer: bytes) -> None:
+        measures, beside = loaded(answer)
+        assert isinstance(measures, Measures)
+        assert isinstance(beside, Beside)
+        self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
+        self._together = None
+
+    def last(self, whose: Hashable, told: bytes) -> None:
+        """A worker is about to end, and tells what it has counted: what it has answered before is no news any more."""
+        try:
+            self._hear(whose, told)
+        except Exception:
+            _failed(Failure())
+        self._last.add(whose)
 
     def end(self, whose: Hashable) -> None:
         """A worker has ended: what it has counted stays counted."""
@@ -81,11 +94,42 @@ class Reports:
             self._end(whose)
 
     def _end(self, whose: Hashable) -> None:
+        self._last.discard(whose)
         told = self._told.pop(whose, None)
         if told is not None:
             self._ended = self._ended.merged(_at_its_end(told))
             self._ended_beside = self._ended_beside.merged(_beside_at_its_end(self._told_beside.pop(whose)))
             self._together = None
+
+    def hand_over(self, own: Measures, whose: Mapping[int, Hashable]) -> bytes:
+        """What is counted, for the program that comes next: by those that have ended, and by this process itself (`own`), who is about to;
+        and by those that run, by their numbers, as far as they have told.
+        """
+        ended = self._ended.merged(_at_its_end(own)), self._ended_beside
+        running = {
+            number: (self._told[one], self._told_beside[one]) for number, one in whose.items() if one in self._told
+        }
+        return dumped((ended, running))
+
+    def recall(self, counted: bytes, whose: Mapping[int, Hashable]) -> None:
+        """Go on with what was counted before, by those that have ended since too: who is not there any more."""
+        if not counted:
+            return
+        try:
+            (ended, beside), running = loaded(counted)
+            for number in running.keys() - whose.keys():
+                measures, more = running[number]
+                ended, beside = ended.merged(_at_its_end(measures)), beside.merged(_beside_at_its_end(more))
+            # As it is going to be used, so that what another program has counted otherwise is found out now.
+            for measures, more in ((ended, beside), *running.values()):
+                _NOBODY.merged(measures).merged(_at_its_end(measures))
+                Beside().merged(more).merged(_beside_at_its_end(more))
+        except Exception as error:
+            _log.warn("what was counted before is not understood: counters begin anew ({error})", error=error)
+            return
+        self._ended, self._ended_beside, self._together = ended, beside, None
+        for number in running.keys() & whose.keys():
+            self._told[whose[number]], self._told_beside[whose[number]] = running[number]
 
     @property
     def measures(self) -> Measures:
@@ -107,6 +151,10 @@ class Reports:
     def of(self, whose: Hashable) -> Measures:
         """What one of them has counted."""
         return self._told.get(whose, _NOBODY)
+
+    def beside_of(self, whose: Hashable) -> Beside | None:
+        """What one of them has counted beside its data plane; None where it has not told yet."""
+        return self._told_beside.get(whose)
 
 
 def _failed(failure: Failure) -> None:

@@ -2,12 +2,13 @@
 
 A cell is an aligned 64-bit number that one process writes, but for rates, reserves and bindings, which all write. Rows of slots go on
 when their worker is another one. Rows are far apart, so that no two processes write to one page, and as long as there may be backends:
-pages that nobody writes to take no memory.
+pages that nobody writes to take no memory. The first row is the parent's.
 """
 
 import mmap
 import os
 import secrets
+import sys
 from typing import Final
 
 from twisted_lb.core.rate import CELLS, Rates
@@ -33,17 +34,45 @@ _TALLIES_BYTES: Final = _CLIENTS_BYTES + _SUMS_BYTES
 _LEARNT_BYTES: Final = COLUMNS * WORDS * _CELL_BYTES
 
 
+# Of the parent: the first so many rows of lives are in use, the first so many columns have been given to backends; and then the process
+# of each life.
+_IN_USE: Final = 0
+_GIVEN: Final = 1
+_LAYOUT_IS: Final = 2
+_PIDS: Final = 3
+# What stands where: another number whenever that changes, so that another program takes no table that it misreads.
+LAYOUT: Final = 2
+# Programs before this one that may have workers still, when one follows another one.
+MOST_OLD: Final = 3
+
+
+def lives_of(slots: int) -> int:
+    """How many lives there may be at once for so many slots: those of this program, of `MOST_OLD` before it, and of the next one; and
+    some that are told to end and followed by others.
+    """
+    return (MOST_OLD + 2) * slots + 4
+
+
 def make_table(slots: int, lives: int) -> int:
     """The descriptor of a new table for so many slots and lives."""
     fd = os.memfd_create("twisted_lb table", os.MFD_CLOEXEC)
     os.ftruncate(fd, _size(slots, lives))
     table = Table(fd, slots, lives)
+    table.head[_LAYOUT_IS] = LAYOUT
     table.secret[:] = secrets.token_bytes(_SECRET_BYTES)
     return fd
 
 
+def is_understood(fd: int, slots: int, lives: int) -> bool:
+    """Whether this is a table of so many slots and lives, as this program lays them out."""
+    if os.fstat(fd).st_size != _size(slots, lives):
+        return False
+    at = _LAYOUT_IS * _CELL_BYTES
+    return os.pread(fd, _CELL_BYTES, at) == LAYOUT.to_bytes(_CELL_BYTES, sys.byteorder)
+
+
 def _size(slots: int, lives: int) -> int:
-    rows = (slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + (lives + 1) * _LEARNT_BYTES
+    rows = (1 + slots + lives) * _ROW_BYTES + lives * _TALLIES_BYTES + (lives + 1) * _LEARNT_BYTES
     return rows + _BINDINGS_BYTES + _RATES_BYTES + _RESERVES_BYTES + _SECRET_BYTES
 
 
@@ -60,14 +89,14 @@ class Table:
     """The table behind a descriptor, mapped: `slots` are views of the rows of slots, `lives` of those of lives, with what these have in
     flight at each backend; `rates` and `secret` what rate limits share.
 
-    In this order, from the first byte: rows of slots, rows of lives, tallies of each life (clients, sums), what each has seen of
-    adaptive limits, and what these are, bindings, rates, reserves, secret.
+    In this order, from the first byte: the parent's row, rows of slots, rows of lives, tallies of each life (clients, sums), what each has
+    seen of adaptive limits, and what these are, bindings, rates, reserves, secret.
     """
 
     def __init__(self, fd: int, slots: int, lives: int) -> None:
         self.fd: Final = fd
         self._map: Final = mmap.mmap(fd, _size(slots, lives))
-        every, end = memoryview(self._map), (slots + lives) * _ROW_BYTES
+        every, end = memoryview(self._map), (1 + slots + lives) * _ROW_BYTES
         cells = every[:end].cast("q")
         self._tallies_begin: Final = end
         tallies = [every[end + life * _TALLIES_BYTES :][:_TALLIES_BYTES] for life in range(lives)]
@@ -84,23 +113,60 @@ class Table:
         end += _RATES_BYTES
         self._reserves: Final = every[end : end + _RESERVES_BYTES]
         self.secret: Final = every[end + _RESERVES_BYTES :]
-        rows = [cells[row * COLUMNS : (row + 1) * COLUMNS] for row in range(slots + lives)]
-        self.slots: Final = rows[:slots]
-        self.lives: Final = rows[slots:]
+        rows = [cells[row * COLUMNS : (row + 1) * COLUMNS] for row in range(1 + slots + lives)]
+        self.head: Final = rows[0]
+        self.slots: Final = rows[1 : 1 + slots]
+        self.lives: Final = rows[1 + slots :]
+        self.in_use: Final = self.head[_IN_USE : _IN_USE + 1]
+
+    def take(self) -> int | None:
+        """A row for a life that begins; None where all are in use. What it counts is seen by all from now on."""
+        for row in range(len(self.lives)):
+            if self.head[_PIDS + row] == 0:
+                self.head[_PIDS + row] = -1
+                self.in_use[0] = max(self.in_use[0], row + 1)
+                return row
+        return None
+
+    def name(self, life: int, pid: int) -> None:
+        """The process of a life."""
+        self.head[_PIDS + life] = pid
+
+    @property
+    def given(self) -> int:
+        """The first so many columns have been given to backends."""
+        return int(self.head[_GIVEN])
+
+    @given.setter
+    def given(self, columns: int) -> None:
+        self.head[_GIVEN] = columns
+
+    def pids(self) -> dict[int, int]:
+        """The processes of all lives, by their rows; -1 for one that had none yet."""
+        named = ((row, self.head[_PIDS + row]) for row in range(len(self.lives)))
+        return {row: pid for row, pid in named if pid}
+
+    @property
+    def full(self) -> bool:
+        """Whether all rows are in use."""
+        return all(self.head[_PIDS + row] for row in range(len(self.lives)))
 
     def leave(self, life: int) -> None:
-        """Nothing of this life is in flight any more, and it has no clients."""
+        """A life is over: nothing of it is in flight any more, and it has no clients."""
         # Zeros again, and no memory: most of it was never written to.
         for begin, size in (
-            ((len(self.slots) + life) * _ROW_BYTES, _ROW_BYTES),
+            ((1 + len(self.slots) + life) * _ROW_BYTES, _ROW_BYTES),
             (self._tallies_begin + life * _TALLIES_BYTES, _TALLIES_BYTES),
             (self._learnt_begin + life * _LEARNT_BYTES, _LEARNT_BYTES),
         ):
             self._map.madvise(mmap.MADV_REMOVE, begin, size)
+        self.head[_PIDS + life] = 0
+        rows = [row for row in range(len(self.lives)) if self.head[_PIDS + row]]
+        self.in_use[0] = max(rows, default=-1) + 1
 
     def clients(self, life: int) -> Tallies:
         """The tallies by client of this life, for its process."""
-        return Tallies(self._clients, life)
+        return Tallies(self._clients, life, self.in_use)
 
     def reserves(self) -> Rates:
         """What was spent of the reserves of retries, for one process."""
@@ -108,7 +174,7 @@ class Table:
 
     def sums(self, life: int) -> Tallies:
         """The tallies of one thing each of this life, for its process."""
-        return Tallies(self._sums, life)
+        return Tallies(self._sums, life, self.in_use)
 
     def of_parent(self) -> Share:
         """What the parent shares with its workers."""
@@ -124,4 +190,4 @@ class Table:
 
     def load(self, column: int) -> int:
         """What all have in flight in a column."""
-        return sum(row[column] for row in self.lives)
+        return sum(self.lives[row][column] for row in range(self.in_use[0]))

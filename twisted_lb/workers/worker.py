@@ -1,6 +1,7 @@
 """A worker: a process that moves requests, by what its parent says (`crew.py`). It reads no configuration and asks no backend.
 
-It is started as `python -m twisted_lb.workers.worker`, with what `Start` says as JSON, a link to its parent and the shared table.
+It is started as `python -m twisted_lb.workers.worker SLOT`, with what `Start` says as JSON in a memory file (whoever is on the machine sees command
+lines, and chance is to be guessed by nobody), a link to its parent and the shared table.
 """
 
 import contextlib
@@ -9,11 +10,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger, globalLogBeginner
@@ -30,21 +32,23 @@ from twisted_lb.loop_lag import LoopLag, Watchdog
 from twisted_lb.net.over_reactor import make_monotonic, release, runtime_of
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.planned import Plan
-from twisted_lb.probes import ProbeResult
 from twisted_lb.span_export import SpanExport
 from twisted_lb.workers.answers import Answers
 from twisted_lb.workers.codec import Decoder, loaded
 from twisted_lb.workers.facts import AgentSaid, Fact, Generation, Probed
 from twisted_lb.workers.levelling import Levelling
-from twisted_lb.workers.lines import Lines, LogLine, line_of
+from twisted_lb.workers.lines import MOST_LINES, Lines, LogLine, line_of
+from twisted_lb.workers.meeting import PROGRAM, Belongings, Hello, Visitors, answer
 from twisted_lb.workers.messages import (
     Ask,
     Channel,
     Configure,
+    Ends,
     Found,
     Hurry,
     Leave,
     Leaves,
+    Meet,
     OneProtocol,
     Quiet,
     Read,
@@ -63,8 +67,11 @@ from twisted_lb.workers.table import Table
 
 LINK_FD: Final = 3
 TABLE_FD: Final = 4
+START_FD: Final = 5
 # Without its parent it goes on for so long: time enough for another one to start.
 ORPHAN_S: Final = 30.0
+# For so long what is said is kept for a parent that takes the place of the one that is gone, in seconds.
+_MOMENT_S: Final = 10.0
 # How often it is looked whether other processes have left places free that are waited for, in seconds.
 _LOOK_S: Final = 0.005
 # And where no pool has a bound, so that nobody waits for a place: what is told of clients is as old at most.
@@ -83,13 +90,91 @@ class Start:
     slots: int
     seed: int
     path: list[str]
+    generation: int
+    began_at: float
 
 
-class Worker(Quiet):
-    """The worker at its end of the link. It is the protocol itself, and owns all that runs."""
+class ParentLink(Quiet):
+    """The worker's end of the link to a parent."""
+
+    def __init__(self, worker: "Worker") -> None:
+        super().__init__()
+        self._worker: Final = worker
+
+    def connectionMade(self) -> None:
+        """There is a parent."""
+        self._worker.linked(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The parent is gone, or has sent us away."""
+        super().connectionLost(reason)
+        self._worker.unlinked(self)
+
+    @Sock.responder
+    def socket_came(self, number: int, sock: int) -> dict[str, Any]:
+        """A listening socket."""
+        self._worker.have_socket(number, sock)
+        return {}
+
+    @Channel.responder
+    def channel_came(self, slot: int, sock: int) -> dict[str, Any]:
+        """What brings connections to a slot."""
+        self._worker.have_channel(slot, sock)
+        return {}
+
+    @Meet.responder
+    def control_came(self, sock: int) -> dict[str, Any]:
+        """The control socket."""
+        self._worker.have_control(sock)
+        return {}
+
+    @Configure.responder
+    def configure(self, version: int, blob: int) -> dict[str, Any]:
+        """Go by another generation."""
+        self._worker.configure(version, blob)
+        return {}
+
+    @Tell.responder
+    def told(self, facts: bytes) -> dict[str, Any]:
+        """Facts, from the parent."""
+        self._worker.told(unpacked(facts))
+        return {}
+
+    @Ask.responder
+    def asked(self, question: str, arguments: str) -> dict[str, Any]:
+        """A question of the parent."""
+        number, answered = self._worker.asked(question, json.loads(arguments))
+        return {"number": number, "answer": answered}
+
+    @Read.responder
+    def was_read(self, number: int) -> dict[str, Any]:
+        """An answer has come."""
+        self._worker.was_read(number)
+        return {}
+
+    @Reopen.responder
+    def reopen(self) -> dict[str, Any]:
+        """The log has been renamed."""
+        self._worker.reopen()
+        return {}
+
+    @Leave.responder
+    def leave(self, most_s: float) -> dict[str, Any]:
+        """Drain, and end."""
+        self._worker.leave(most_s)
+        return {}
+
+    @Hurry.responder
+    def hurry(self) -> dict[str, Any]:
+        """The drain has lasted long enough."""
+        self._worker.hurry()
+        return {}
+
+
+class Worker:
+    """The worker: it owns all that runs, and follows the parent at the other end of its link."""
 
     def __init__(self, start: Start, reactor: Any) -> None:
-        super().__init__()
         self._start: Final = start
         self._reactor: Final = reactor
         self._table: Final = Table(TABLE_FD, start.slots, start.lives)
@@ -110,44 +195,112 @@ class Worker(Quiet):
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
         self._over = False
-        self._linked = True
+        self._link: ParentLink | None = None
+        self._held: list[LogLine] = []  # for a parent that may come
+        self._forsaken = False  # nobody has come for a while
+        self._numbers: dict[str, list[int]] = {}
+        self._columns: list[tuple[str, str, int]] = []
+        self._control: socket.socket | None = None
+        self._visitors: Visitors | None = None
+        self._alone: IDelayedCall | None = None
         self._looking: Final = LoopingCall(self._look)
         self._levelling: Final = Levelling(self._table, start.slot, self._count_clients, self._take_in, reactor)
 
     # The link.
 
-    def connectionMade(self) -> None:
-        """Everything is imported."""
-        self.callRemote(Ready)
+    def linked(self, link: ParentLink) -> None:
+        """There is a parent; the first one is told that everything is imported."""
+        self._link, self._forsaken = link, False
+        if self._plane is None and not self._over:
+            link.callRemote(Ready)
+        lines, self._held = self._held, []
+        self._send_lines(lines)
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
+    def unlinked(self, link: ParentLink) -> None:
         """The parent is gone, or has sent us away."""
-        super().connectionLost(reason)
-        self._linked = False
+        if self._link is not link:
+            return
+        self._link = None
         self._lines.flush()
+        for fd in self._unread.values():
+            os.close(fd)
+        self._unread.clear()
         if self._over:
             self._stop()
         elif self._plane is None:
             self._end()
-        elif not self._leaving:
-            _log.warn("the parent is gone: going on for {s:g} s", s=ORPHAN_S)
-            self._reactor.callLater(ORPHAN_S, self._leave_alone)
+        else:
+            if not self._leaving:
+                self._alone = self._reactor.callLater(ORPHAN_S, self._leave_alone)
+            # The next one may be here in a moment: so long lines wait for it.
+            self._reactor.callLater(_MOMENT_S, self._say_alone)
+            if self._visitors is not None:
+                self._visitors.start()
+
+    def _say_alone(self) -> None:
+        if self._link is None and not self._over:
+            if not self._leaving:
+                _log.warn("the parent is gone: going on for {s:g} s", s=ORPHAN_S - _MOMENT_S)
+            self._forsaken = True
+            self._send_lines(self._held)
+            self._held = []
 
     def _leave_alone(self) -> None:
         assert self._plan is not None
-        self._leave(self._plan.drain_s)
+        self.leave(self._plan.drain_s)
 
-    @Sock.responder
-    def socket_came(self, number: int, sock: int) -> dict[str, Any]:
-        """A listening socket."""
-        self._sockets[number] = _socket_of(sock)
-        return {}
+    def have_control(self, fd: int) -> None:
+        """Another parent finds us on this socket, if ours is gone."""
+        if self._visitors is not None:
+            self._visitors.stop()
+        self._control = _socket_of(fd)
+        self._visitors = Visitors(self._control, self._visited, self._reactor)
 
-    @Channel.responder
-    def channel_came(self, slot: int, sock: int) -> dict[str, Any]:
-        """What brings connections to a slot."""
-        self._levelling.connect(slot, socket.socket(fileno=sock))
-        return {}
+    def _visited(self, connection: socket.socket) -> None:
+        """Another parent has come."""
+        with connection:
+            try:
+                answer(connection, self._hello(), self._belongings)
+                self._reactor.adoptStreamConnection(connection.fileno(), socket.AF_UNIX, OneProtocol(ParentLink(self)))
+            except (OSError, ValueError) as error:
+                _log.warn("somebody has come who is no parent: {error}", error=error)
+                return
+        assert self._visitors is not None
+        self._visitors.stop()
+        if self._alone is not None and self._alone.active():
+            self._alone.cancel()
+        self._alone = None
+        _log.info("there is a parent again")
+
+    def _hello(self) -> Hello:
+        start = self._start
+        return Hello(
+            os.getpid(),
+            start.slot,
+            start.row,
+            start.slots,
+            start.lives,
+            start.generation,
+            start.began_at,
+            self._leaving,
+            PROGRAM,
+        )
+
+    def _belongings(self) -> Belongings:
+        assert self._control is not None
+        out, into = self._levelling.ends()
+        used = {number for those in self._numbers.values() for number in those}
+        # Those of listeners that drain are closed.
+        socks = [sock for number, sock in self._sockets.items() if number in used and sock.fileno() >= 0]
+        return Belongings(TABLE_FD, self._control.fileno(), [sock.fileno() for sock in socks], out, into, self._columns)
+
+    def have_socket(self, number: int, fd: int) -> None:
+        """A listening socket has come, and is called so from now on."""
+        self._sockets[number] = _socket_of(fd)
+
+    def have_channel(self, slot: int, fd: int) -> None:
+        """What brings connections to a slot has come."""
+        self._levelling.connect(slot, socket.socket(fileno=fd))
 
     def _count_clients(self) -> int:
         return 0 if self._plane is None else sum(one.gate.open for one in self._plane.frontends.values())
@@ -160,8 +313,7 @@ class Worker(Quiet):
         else:
             os.close(fd)
 
-    @Configure.responder
-    def configure(self, version: int, blob: int) -> dict[str, Any]:
+    def configure(self, version: int, blob: int) -> None:
         """Go by another generation."""
         try:
             generation = loaded(read_memory_file(blob))
@@ -169,10 +321,13 @@ class Worker(Quiet):
             self._go_by(self._decoder.decode(generation.plan), generation)
         except Exception as error:
             _log.failure("generation {version} cannot be applied", version=version)
-            self.callRemote(Taken, version=version, problem=f"{type(error).__name__}: {error}"[:1000])
+            self._send(Taken, version=version, problem=f"{type(error).__name__}: {error}"[:1000])
         else:
-            self.callRemote(Taken, version=version, problem="")
-        return {}
+            self._send(Taken, version=version, problem="")
+
+    def _send(self, command: Any, **arguments: Any) -> None:
+        if self._link is not None:
+            self._link.callRemote(command, **arguments)
 
     def _go_by(self, plan: Plan, generation: Generation) -> None:
         numbers = generation.sockets
@@ -194,6 +349,10 @@ class Worker(Quiet):
             self._following = False
         self._plan = plan
         self._look_as_often_as_needed()
+        self._numbers = numbers
+        self._columns = [
+            (pool, name, at) for pool, columns in generation.columns.items() for name, at in columns.items()
+        ]
         used = {number for those in numbers.values() for number in those}
         for number in [number for number in self._sockets if number not in used]:
             del self._sockets[number]  # its listener has closed it
@@ -245,7 +404,7 @@ class Worker(Quiet):
         )
 
     def _count(self) -> SharedCounts:
-        return SharedCounts(self._table.lives, self._start.row, self._table.learnt(self._start.row))
+        return SharedCounts(self._table.lives, self._start.row, self._table.in_use, self._table.learnt(self._start.row))
 
     def _nothing_moves(self) -> None:
         _log.critical("nothing moves any more without the poller: stopping")
@@ -253,19 +412,17 @@ class Worker(Quiet):
 
     # Facts.
 
-    @Tell.responder
-    def told(self, facts: bytes) -> dict[str, Any]:
+    def told(self, facts: Iterable[Fact]) -> None:
         """Facts, from the parent."""
         if self._plane is None:
-            return {}  # it could not begin, or has ended
+            return  # it could not begin, or has ended
         self._following = True
         try:
-            for fact in unpacked(facts):
+            for fact in facts:
                 self._take(fact)
         finally:
             self._following = False
         self._look_as_often_as_needed()  # an agent may have bounded the first backend
-        return {}
 
     def _take(self, fact: Fact) -> None:
         assert self._plane is not None
@@ -274,9 +431,7 @@ class Worker(Quiet):
             return
         match fact:
             case Probed():
-                result = ProbeResult(fact.passed, fact.reason, silent=fact.silent, busy=fact.busy)
-                result.said, result.asked_at = fact.said, fact.asked_at
-                self._plane.hear_probe(fact.pool, fact.backend, result)
+                self._plane.hear_probe(fact.pool, fact.backend, fact.result())
             case AgentSaid():
                 cluster.hear_agent(fact.backend, fact.said)
             case BackendEjected() | BackendReturned():
@@ -306,7 +461,7 @@ class Worker(Quiet):
                 counts.place(backend.slot, column)
 
     def _hear(self, event: Event) -> None:
-        if self._following or not isinstance(event, BackendEjected | BackendReturned) or not self._linked:
+        if self._following or not isinstance(event, BackendEjected | BackendReturned) or self._link is None:
             return
         if not self._found:
             assert self._runtime is not None
@@ -315,9 +470,8 @@ class Worker(Quiet):
 
     def _tell_found(self) -> None:
         found, self._found = self._found, []
-        if self._linked:
-            for text in packed(found):
-                self.callRemote(Found, facts=text)
+        for text in packed(found):
+            self._send(Found, facts=text)
 
     def _look_as_often_as_needed(self) -> None:
         assert self._plane is not None
@@ -339,47 +493,41 @@ class Worker(Quiet):
 
     # Questions.
 
-    @Ask.responder
-    def asked(self, question: str, arguments: str) -> dict[str, Any]:
-        """A question of the parent."""
+    def asked(self, question: str, arguments: Mapping[str, Any]) -> tuple[int, int]:
+        """The number and the descriptor of the answer to a question of the parent."""
         assert self._plane is not None
         assert self._lag is not None
         answers = Answers(self._plane, self._log_file, self._spans, self._lag)
-        answer = answers.answer(question, json.loads(arguments))
+        found = answers.answer(question, arguments)
         # Open until it was read: it is sent when the link takes it.
         self._answered += 1
-        fd = self._unread[self._answered] = memory_file("answer", answer)
-        return {"number": self._answered, "answer": fd}
+        fd = self._unread[self._answered] = memory_file("answer", found)
+        return self._answered, fd
 
-    @Read.responder
-    def was_read(self, number: int) -> dict[str, Any]:
+    def was_read(self, number: int) -> None:
         """An answer has come."""
         os.close(self._unread.pop(number))
-        return {}
 
     # The log.
 
     def say(self, event: dict[str, Any]) -> None:
         """Have a line in the log of the parent, or on standard error when it is gone."""
         line = line_of(event)
-        if line is None:
-            return
-        if self._linked:
+        if line is not None:
             self._lines.add(line)
-        else:
-            self._complain(line)
-
-    def _complain(self, line: LogLine) -> None:
-        if not self._over:
-            sys.stderr.write(f"worker {self._start.slot}: {' '.join(line)}\n")
 
     def _send_lines(self, lines: list[LogLine]) -> None:
-        if self._linked:
+        if self._link is not None:
             for data in packed(lines):
-                self.callRemote(Said, lines=data)
+                self._link.callRemote(Said, lines=data)
+        elif self._over or self._forsaken:
+            self._complain(lines)
         else:
-            for line in lines:
-                self._complain(line)
+            self._held += lines[: MOST_LINES - len(self._held)]
+
+    def _complain(self, lines: list[LogLine]) -> None:
+        for line in lines:
+            sys.stderr.write(f"worker {self._start.slot}: {' '.join(line)}\n")
 
     def _say_held(self, held_s: float, where: str) -> None:
         # From the thread of the watchdog: the link is this one's, who says it when the turn is over.
@@ -387,36 +535,28 @@ class Worker(Quiet):
             _log.warn, "nothing has moved for {held} s: {where}", held=f"{held_s:.2f}", where=where
         )
 
-    @Reopen.responder
-    def reopen(self) -> dict[str, Any]:
+    def reopen(self) -> None:
         """The log has been renamed."""
         self._log_file.reopen()
-        return {}
 
     # The end.
 
-    @Leave.responder
-    def leave(self, most_s: float) -> dict[str, Any]:
-        """Drain, and end."""
-        self._leave(most_s)
-        return {}
-
-    @Hurry.responder
-    def hurry(self) -> dict[str, Any]:
+    def hurry(self) -> None:
         """The drain has lasted long enough."""
         if self._plane is not None:
             self._plane.hurry()
-        return {}
 
     def terminate(self) -> None:
         """SIGTERM: drain, as long as the plan has for that. The parent is to put another one in our place."""
         most_s = 0.0 if self._plan is None else self._plan.drain_s
-        if self._plane is not None and self._linked and not self._leaving:
-            self.callRemote(Leaves, most_s=most_s)
-        self._leave(most_s)
+        if self._plane is not None and not self._leaving:
+            self._send(Leaves, most_s=most_s)
+        self.leave(most_s)
 
-    def _leave(self, most_s: float) -> None:
+    def leave(self, most_s: float) -> None:
+        """Drain, and end when all has ended, or after so many seconds."""
         if self._leaving:
+            self._reactor.callLater(most_s, self.hurry)  # sooner than it was told first, maybe
             return
         self._leaving = True
         self._levelling.finish()
@@ -434,18 +574,27 @@ class Worker(Quiet):
         self._watchdog.stop()
         if plane is not None:
             assert self._runtime is not None
+            self._tell_counted(plane)
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
         self._spans.close().addBoth(lambda _: self._part())
 
+    def _tell_counted(self, plane: DataPlane) -> None:
+        """Tell what was counted since the last report too. The descriptor is open to the end: it is sent when the link takes it."""
+        if self._link is not None and self._lag is not None:
+            told = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
+            self._send(Ends, counted=memory_file("counted", told))
+
     def _part(self) -> None:
         """Everything is over: say what is still to be said, and stop when that has gone."""
         self._over = True
-        if self._linked:
+        if self._visitors is not None:
+            self._visitors.stop()
+        if self._link is not None:
             self._lines.flush()
-            assert self.transport is not None
-            self.transport.loseConnection()
+            assert self._link.transport is not None
+            self._link.transport.loseConnection()
         else:
             self._stop()
 
@@ -460,9 +609,9 @@ def _socket_of(fd: int) -> socket.socket:
     return sock
 
 
-def main(words: list[str]) -> None:
+def main() -> None:
     """The process of a worker, from its start to its end."""
-    start = Start(**json.loads(words[0]))
+    start = Start(**json.loads(read_memory_file(START_FD)))
     # What an own policy is imported from, wherever the parent found it.
     sys.path[:] = start.path
     from twisted.internet import reactor
@@ -471,7 +620,7 @@ def main(words: list[str]) -> None:
     worker = Worker(start, reactor)
     globalLogBeginner.beginLoggingTo([cast(ILogObserver, worker.say)], redirectStandardIO=False, discardBuffer=True)
     unix: Any = reactor
-    unix.adoptStreamConnection(LINK_FD, socket.AF_UNIX, OneProtocol(worker))
+    unix.adoptStreamConnection(LINK_FD, socket.AF_UNIX, OneProtocol(ParentLink(worker)))
     os.close(LINK_FD)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who presses Ctrl-C means the parent
     signal.signal(signal.SIGTERM, _from_signal(reactor, worker.terminate))
@@ -485,4 +634,4 @@ def _from_signal(reactor: Any, call: Callable[[], None]) -> Callable[..., None]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -29,7 +29,7 @@ const sum = (a, f) => a.reduce((n, x) => n + (f(x) || 0), 0);
 // ---- signs: each state is a shape and a word, and never a colour alone
 const KIND = { "slow start": "slow", drained: "drain", full: "limit", "weight 0": "weight", standby: "unknown", "drained by its agent": "drain", "in maintenance by its agent": "maint", "down by its agent": "down", busy: "limit" };
 const TONE = { limit: "s-slow", weight: "s-drain", reload: "", file: "" };
-const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", cut: "warn", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
+const EVENT = { agent: "drain", agent_garbled: "warn", up: "ready", returned: "ready", recovered: "ready", exhausted: "down", levels: "warn", panic: "warn", panic_over: "ready", cut: "warn", added: "file", removed: "file", changed: "weight", limit_spared: "limit", reset: "reload", upgrade: "reload", leak: "warn", policy_failed: "warn", policy_handed_over: "warn", policy_taken_back: "ready" };
 const kindOf = (state) => KIND[state] || state;
 const toneOf = (kind) => TONE[kind] ?? "s-" + kind;
 const known = (kind) => $("g-" + kind) ? kind : "unknown";
@@ -136,7 +136,7 @@ function settle() { // a wish ends by the server's word
 }
 let due = false;
 function later() { if (!due) { due = true; requestAnimationFrame(() => { due = false; draw(); }); } }
-function draw() { if (D.status) { bar(); update(); listeners(); drawAll(); } }
+function draw() { if (D.status) { bar(); update(); listeners(); workers(); drawAll(); } }
 
 // ---- bar, verdict, favicon
 const LEVEL = { well: "ready", partly: "warn", failing: "down" };
@@ -155,10 +155,10 @@ function bar() {
   const title = `${old ? "? " : { ready: "", warn: "△ ", down: "✕ " }[k]}${S.name} · twisted_lb`;
   if (document.title !== title) document.title = title;
   const f = $("facts");
-  if (!f.dataset.made) { f.dataset.made = "1"; f.replaceChildren(h("span", null, h("b")), h("span"), h("span"), h("span", { class: "note" }, h("a", { href: "#diff" }))); say($("name"), S.name); say($("version"), `twisted_lb ${S.version} (${S.build}), pid ${S.pid}`); }
+  if (!f.dataset.made) { f.dataset.made = "1"; f.replaceChildren(h("span", null, h("b")), h("span"), h("span"), h("span", { class: "note" }, h("a", { href: "#diff" })), h("span", null, h("a", { href: "#workers" }))); say($("name"), S.name); say($("version"), `twisted_lb ${S.version} (${S.build}), pid ${S.pid}`); }
   const stale = S.file && S.file.changed_at != null;
   say(f.children[0].firstChild, S.ready ? "ready" : "not ready"); f.children[0].title = S.ready_text; say(f.children[1], "up " + dur(now() - S.began)); say(f.children[2], "generation " + S.generation);
-  f.children[3].hidden = !stale;
+  f.children[3].hidden = !stale; f.children[4].hidden = !S.workers.length; say(f.children[4].firstChild, serving());
   if (stale) say(f.children[3].firstChild, `${S.file.changed} changed ${dur(now() - S.file.changed_at)} ago, not loaded`);
   linkWord();
   say($("pause"), link === "paused" ? "Go on" : "Pause");
@@ -497,6 +497,30 @@ function listeners() {
   if (key === listened) return;
   listened = key;
   body("listeners", rows.map((l) => { const bounded = l.limit < 2 ** 40; return h("tr", null, h("th", { scope: "row" }, l.name), h("td", { class: "mono" }, l.addresses.join(", ")), h("td", { class: "nowrap" }, secured(l.tls)), h("td", null, bounded ? `${num(l.connections)} / ${num(l.limit)}` : num(l.connections), bounded && meter(100 * l.connections / l.limit)), h("td", { class: "n" }, num(l.rate, 1)), h("td", { class: "n" }, h("span", { class: l.refused_60s ? "" : "zero" }, num(l.refused_60s)))); }));
+}
+// A row for each process, which stays what it is while that lives; they stand below all else, so that nothing moves when one comes or goes.
+const WORKER = { serves: "ready", starts: "slow", drains: "drain", hangs: "warn", waits: "down" }, processes = new Map();
+function serving() {
+  const W = D.status.workers, n = D.status.worker_restarts;
+  return `${W.filter((w) => w.state === "serves").length} of ${count(new Set(W.map((w) => w.slot)).size, "worker")} serve${n ? `, ${count(n, "restart")}` : ""}`;
+}
+function workers() {
+  const W = D.status.workers, rows = $("workerrows"), keyOf = (w) => `${w.slot} ${w.pid}`, known = new Set(W.map(keyOf));
+  $("workers").hidden = !W.length; say($("serving"), serving());
+  for (const key of processes.keys()) if (!known.has(key)) processes.delete(key);
+  const wanted = W.map((w) => {
+    let r = processes.get(keyOf(w));
+    if (!r) processes.set(keyOf(w), r = h("tr", null, h("th", { scope: "row", "data-l": "Worker" }, String(w.slot)), h("td", { class: "n", "data-l": "Process" }, String(w.pid || DASH)), h("td", { class: "state" }, h("span"), h("span")),
+      ["For", "Connections", "In flight", "Requests", "Req/s", "Lag p99"].map((l) => h("td", { class: "n", "data-l": l }))));
+    const [sign, word] = r.cells[2].children, kind = WORKER[w.state] || "unknown";
+    if (r.dataset.state !== w.state) { r.dataset.state = w.state; sign.replaceChildren(glyph(kind, kind === "warn" ? "s-down" : toneOf(kind))); }
+    say(word, w.state + (w.covered_by == null ? "" : `, covered by ${w.covered_by}`));
+    [dur(w.since == null ? 0 : now() - w.since), num(w.connections), num(w.in_flight), num(w.requests), num(w.rate, 1), ms(w.lag_p99_ms)].forEach((text, i) => say(r.cells[i + 3], text));
+    return r;
+  });
+  const present = new Set(wanted);
+  for (const r of [...rows.rows]) if (!present.has(r)) r.remove();
+  wanted.forEach((r, i) => { if (rows.rows[i] !== r) rows.insertBefore(r, rows.rows[i] || null); });
 }
 async function followFile() { // what a reload would do is asked for when there is anything that it would do
   const file = D.status.file, differs = !!file && file.changed_at != null;
