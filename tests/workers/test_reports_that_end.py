@@ -59,3 +59,34 @@ def test_a_worker_that_answers_and_ends_while_others_are_still_asked_is_counted_
     asked.reports.refresh()
     asked.tell(other=4)
     assert asked.accepted == 9
+
+
+def counted(accepted: int) -> bytes:
+    return dumped((Measures((ListenerMeasures("default", 0, accepted, (), (), ()),), ()), Beside()))
+
+
+def test_what_a_worker_tells_at_its_end_stays_counted():
+    asked = Asked()
+    asked.reports.refresh()
+    asked.tell(first=3, other=4)
+    asked.reports.hear_last("first", counted(8))
+    assert asked.accepted == 12
+    asked.reports.end("first")
+    assert asked.accepted == 12
+    asked.reports.refresh()
+    asked.tell(other=5)
+    assert asked.accepted == 13
+
+
+def test_an_answer_that_is_read_behind_what_a_worker_told_at_its_end_is_older():
+    asked = Asked()
+    done = asked.reports.refresh()
+    asked.reports.hear_last("first", counted(8))
+    asked.reports.end("first")
+    asked.tell(first=3, other=4)
+    assert done.called
+    assert asked.accepted == 12
+    # Another one may be told apart by as much: nothing of the first is left.
+    asked.reports.refresh()
+    asked.tell(first=1, other=4)
+    assert asked.accepted == 13

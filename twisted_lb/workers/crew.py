@@ -45,6 +45,7 @@ from twisted_lb.workers.messages import (
     Ask,
     Channel,
     Configure,
+    Counted,
     Found,
     Hurry,
     Leave,
@@ -120,6 +121,12 @@ class Link(Quiet):
     def leaves(self, most_s: float) -> dict[str, Any]:
         """It drains unasked: somebody has sent it SIGTERM."""
         self._life.crew.leaves(self._life, most_s)
+        return {}
+
+    @Counted.responder
+    def counted(self, answer: int) -> dict[str, Any]:
+        """All that it has counted: it ends."""
+        self._life.crew.reports.hear_last(self._life, read_memory_file(answer))
         return {}
 
     @Said.responder

@@ -136,6 +136,13 @@ class Leaves(Command):
     requiresAnswer = False
 
 
+class Counted(Command):
+    """From a worker that ends in order: what it has counted, as it tells when it is asked for its measures. Nothing comes behind that."""
+
+    arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"answer", Descriptor())]
+    requiresAnswer = False
+
+
 class Said(Command):
     """From a worker: lines for the log, each with its level and namespace."""
 

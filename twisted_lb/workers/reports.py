@@ -41,6 +41,7 @@ class Reports:
         self._ending: Final[
             list[Hashable]
         ] = []  # who has ended while it was asked: what it has told last is still to come
+        self._last: Final[set[Hashable]] = set()  # who has told all that it ever will
 
     def refresh(self, *, exemplars: bool = False) -> "Deferred[None]":
         """Ask anew; fires when all have told, or have had time enough. Who asks meanwhile waits for the same answers, unless exemplars are
@@ -66,12 +67,22 @@ class Reports:
     def _heard(self, answers: Mapping[Hashable, bytes]) -> None:
         began_at = perf_counter()
         for whose, answer in answers.items():
-            measures, beside = loaded(answer)
-            assert isinstance(measures, Measures)
-            assert isinstance(beside, Beside)
-            self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
+            if whose not in self._last:
+                self._take(whose, answer)
         self._together = None
         self.cost_s = perf_counter() - began_at
+
+    def _take(self, whose: Hashable, answer: bytes) -> None:
+        measures, beside = loaded(answer)
+        assert isinstance(measures, Measures)
+        assert isinstance(beside, Beside)
+        self._told[whose], self._told_beside[whose] = _of_a_worker(measures), beside
+
+    def hear_last(self, whose: Hashable, answer: bytes) -> None:
+        """A worker ends in order, and has counted this. What it has answered before, and is still to be read, is older."""
+        self._take(whose, answer)
+        self._last.add(whose)
+        self._together = None
 
     def end(self, whose: Hashable) -> None:
         """A worker has ended: what it has counted stays counted."""
@@ -81,6 +92,7 @@ class Reports:
             self._end(whose)
 
     def _end(self, whose: Hashable) -> None:
+        self._last.discard(whose)
         told = self._told.pop(whose, None)
         if told is not None:
             self._ended = self._ended.merged(_at_its_end(told))

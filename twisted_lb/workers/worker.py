@@ -41,6 +41,7 @@ from twisted_lb.workers.messages import (
     Ask,
     Channel,
     Configure,
+    Counted,
     Found,
     Hurry,
     Leave,
@@ -418,10 +419,18 @@ class Worker(Quiet):
         self._watchdog.stop()
         if plane is not None:
             assert self._runtime is not None
+            self._tell_last(plane)
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
         self._spans.close().addBoth(lambda _: self._part())
+
+    def _tell_last(self, plane: DataPlane) -> None:
+        """What has been counted since somebody has asked last would be lost."""
+        if self._linked and self._lag is not None:
+            answer = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
+            # Open as long as the process is: it is sent when the link takes it.
+            self.callRemote(Counted, answer=memory_file("counted", answer))
 
     def _part(self) -> None:
         """Everything is over: say what is still to be said, and stop when that has gone."""
