@@ -42,8 +42,6 @@ SLACK = {
     "in_transit": 0,
     "lives": 0,
 }
-# What a worker has counted and not yet reported when it is killed: of about a second.
-UNREPORTED_S = 3.0
 
 CONFIG = """
 [admin]
@@ -337,16 +335,12 @@ class Trouble:
         victims = [pid for slot, pid in serving.items() if slot not in self.spared]
         if len(serving) < 2 or not victims:
             return
-        before = self._answered_before(crowd)
+        # What was answered before somebody asks what has been counted is counted.
+        before = crowd.requests
+        self._crewed.scrape()
         self.had |= self._crewed.kill(self._rng.choice(victims))
         self.uncounted_most += crowd.requests - before
         self.done["workers killed"] += 1
-
-    def _answered_before(self, crowd: Crowd) -> int:
-        """How many had been answered, some time before."""
-        before = crowd.requests
-        time.sleep(UNREPORTED_S)
-        return before
 
     def tell(self, _: Crowd) -> None:
         """SIGTERM: it drains, and another one takes its place."""
