@@ -73,10 +73,8 @@ class NotWholeError(Exception):
 class Line:
     """A connection of a client."""
 
-    def __init__(self, listener: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.listener = listener
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
-        self.port: int = writer.get_extra_info("sockname")[1]
         self.kept = True  # whether it may be asked again
 
     async def ask(self, method: str = "GET", path: str = "/", body: bytes = b"") -> bytes:
@@ -89,9 +87,6 @@ class Line:
         self.kept = b"\r\nconnection: close" not in head.lower()
         size = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
         return await self.reader.readexactly(int(size[1]) if size else 0)
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 Kind = Callable[["Crowd", random.Random], Awaitable[None]]
@@ -108,7 +103,8 @@ class Crowd:
         self.lost: list[Lost] = []
         self.cuts = 0
         self.waits: list[float] = []
-        self.lines: dict[asyncio.Task[None], Line] = {}
+        self._at: dict[asyncio.Task[None], tuple[int, int]] = {}  # the connection of each client
+        self._lines: dict[asyncio.Task[None], Line] = {}
         self.tls = _context([])
         self.http2 = _context(["h2"])
         self._seed = seed
@@ -135,23 +131,33 @@ class Crowd:
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await kind(self, rng)
-            except (OSError, EOFError, NotWholeError, TimeoutError) as error:
-                line = self.lines.pop(asyncio.current_task(), None)
-                at = (0, 0) if line is None else (line.listener, line.port)
-                self.lost.append(
-                    Lost(*at, kind.__name__.strip("_"), f"{type(error).__name__}: {error}", time.monotonic())
-                )
+            except Exception as error:
+                why = f"{type(error).__name__}: {error}"
+                at = self._at.get(asyncio.current_task(), (0, 0))
+                self.lost.append(Lost(*at, kind.__name__.strip("_"), why, time.monotonic()))
+            finally:
+                self._at.pop(asyncio.current_task(), None)
+                line = self._lines.pop(asyncio.current_task(), None)
                 if line is not None:
-                    line.close()
+                    line.writer.close()
             await self.rest(rng)
 
     async def rest(self, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(0, 0.03))
 
     async def line(self, listener: int, context: ssl.SSLContext | None = None) -> Line:
-        """A new connection; it is the one of this client, for who asks where something was lost."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", listener, ssl=context, limit=LARGEST)
-        line = self.lines[asyncio.current_task()] = Line(listener, reader, writer)
+        """A new connection, until its conversation ends; it is the one of this client, for who asks where something was lost, in a handshake too."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", listener))
+            self._at[asyncio.current_task()] = listener, sock.getsockname()[1]
+            name = "localhost" if context else None
+            line = Line(*await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name, limit=LARGEST))
+        except BaseException:
+            sock.close()
+            raise
+        self._lines[asyncio.current_task()] = line
         return line
 
     def whole(self, kind: str) -> None:
@@ -171,7 +177,6 @@ async def _keep(crowd: Crowd, rng: random.Random, listener: int = 0, context: ss
         await line.ask(path=rng.choice(("/", "/?delay=0.01", "/?size=20000")))
         crowd.whole("kept")
         await crowd.rest(rng)
-    line.close()
 
 
 async def _come_anew(crowd: Crowd, _: random.Random) -> None:
@@ -180,7 +185,6 @@ async def _come_anew(crowd: Crowd, _: random.Random) -> None:
     await line.ask()
     crowd.waits.append(time.monotonic() - began)
     crowd.whole("new")
-    line.close()
 
 
 async def _over_tls(crowd: Crowd, rng: random.Random) -> None:
@@ -193,7 +197,6 @@ async def _fetch(crowd: Crowd, rng: random.Random) -> None:
     if await line.ask(path=f"/?size={size}") != b"".join(pattern(size)):
         raise NotWholeError("wrong bytes down")
     crowd.whole("down")
-    line.close()
 
 
 async def _send(crowd: Crowd, rng: random.Random) -> None:
@@ -202,7 +205,6 @@ async def _send(crowd: Crowd, rng: random.Random) -> None:
     if await line.ask("POST", "/", sent) != b"%d %d\n" % (len(sent), zlib.crc32(sent)):
         raise NotWholeError("wrong bytes up")
     crowd.whole("up")
-    line.close()
 
 
 async def _session(crowd: Crowd, rng: random.Random) -> None:
@@ -213,7 +215,6 @@ async def _session(crowd: Crowd, rng: random.Random) -> None:
         await crowd.rest(rng)
     line.writer.write_eof()
     crowd.whole("session")
-    line.close()
 
 
 async def _tunnel(crowd: Crowd, rng: random.Random) -> None:
@@ -231,7 +232,6 @@ async def _tunnel(crowd: Crowd, rng: random.Random) -> None:
             raise NotWholeError("wrong bytes in a tunnel")
         await asyncio.sleep(rng.uniform(0, 0.5))
     crowd.whole("tunnel")
-    line.close()
 
 
 async def _leave(crowd: Crowd, rng: random.Random) -> None:
@@ -281,7 +281,6 @@ async def _calls(crowd: Crowd, rng: random.Random) -> None:
             if stream in running and flags & END_STREAM and kind in (DATA, HEADERS):
                 running.discard(stream)
                 crowd.whole("call")
-    line.close()
 
 
 KINDS: dict[Kind, int] = {

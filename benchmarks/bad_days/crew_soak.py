@@ -1,4 +1,4 @@
-"""A soak of workers: clients of all kinds, while workers are killed and told to end, files reloaded, backends drained and weighed,
+"""A soak of workers: clients of all kinds, while workers are killed, hang and are told to end, files reloaded, backends drained and weighed,
 the wall clock stepped, and the program upgraded where it can be; after each round a quiet moment in which nothing of it may be left.
 """
 
@@ -42,8 +42,6 @@ SLACK = {
     "in_transit": 0,
     "lives": 0,
 }
-# What a worker has counted and not yet reported when it is killed: of about a second.
-UNREPORTED_S = 3.0
 
 CONFIG = """
 [admin]
@@ -318,7 +316,7 @@ class Trouble:
         self.uncounted_most = 0
         self.spared: set[int] = set()  # slots
         self._acts: list[Callable[[Crowd], None]] = (
-            [self.kill] * 4 + [self.reload] * 3 + [self.drain] * 2 + [self.weigh] * 2 + [self.tell]
+            [self.kill] * 4 + [self.reload] * 3 + [self.drain] * 2 + [self.weigh] * 2 + [self.tell, self.hang]
         )
         if crewed.clock is not None:
             self._acts.append(self.step)
@@ -337,16 +335,12 @@ class Trouble:
         victims = [pid for slot, pid in serving.items() if slot not in self.spared]
         if len(serving) < 2 or not victims:
             return
-        before = self._answered_before(crowd)
+        # What was answered before somebody asks what has been counted is counted.
+        before = crowd.requests
+        self._crewed.scrape()
         self.had |= self._crewed.kill(self._rng.choice(victims))
         self.uncounted_most += crowd.requests - before
         self.done["workers killed"] += 1
-
-    def _answered_before(self, crowd: Crowd) -> int:
-        """How many had been answered, some time before."""
-        before = crowd.requests
-        time.sleep(UNREPORTED_S)
-        return before
 
     def tell(self, _: Crowd) -> None:
         """SIGTERM: it drains, and another one takes its place."""
@@ -354,6 +348,16 @@ class Trouble:
         if victims:
             os.kill(self._rng.choice(victims), signal.SIGTERM)
             self.done["workers told to end"] += 1
+
+    def hang(self, _: Crowd) -> None:
+        """SIGSTOP for a while, at times for longer than it takes its parent to see that: another one accepts then, and nobody is lost."""
+        victims = list(self._crewed.serving().values())
+        if len(victims) > 1:
+            pid = self._rng.choice(victims)
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(self._rng.choice((0.5, 2.0, 6.0)))
+            os.kill(pid, signal.SIGCONT)
+            self.done["workers that hung"] += 1
 
     def reload(self, _: Crowd) -> None:
         self._crewed.write()

@@ -16,7 +16,7 @@ from bad_days.crew_soak import soak_crew
 from bad_days.growing import Scrapes
 from bad_days.proxies import under_test
 from bad_days.stage import stage as bad_days_stage
-from many import Counting, Many
+from many import Counting, Many, alive
 from processes import stage, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -72,29 +72,28 @@ class Newcomers(threading.Thread):
             writer.close()
 
 
-def kill_under_load(many: Many, kills: int, requests: int) -> Newcomers:
+def kill_under_load(many: Many, workers: int, kills: int, requests: int) -> None:
     """One worker after the other is killed while clients come; each that was lost was with one that was."""
     clients = Newcomers(many.port, requests * (kills + 1))
     had: set[int] = set()
     for number in range(kills):
         until(lambda: clients.answered >= requests * (number + 1), "answers")  # noqa: B023 - called at once
         serving = many.lb.log.count(" serves, as process ")
-        had |= many.kill(number % 2)
+        had |= many.kill(number % workers)
         many.lb.wait_for(" serves, as process ", serving + 1)
     clients.join()
     assert clients.answered + len(clients.lost) == requests * (kills + 1)
     assert clients.lost.keys() <= had, (clients.lost, had)
     print(f"{kills} kills: {clients.answered} answered, {len(clients.lost)} lost, longest {max(clients.waits):.3f} s")
-    return clients
 
 
 def test_with_a_worker_that_is_killed_its_running_requests_are_lost_and_no_others(world):
-    kill_under_load(Many(world), 1, 150)
+    kill_under_load(Many(world), 2, 1, 150)
 
 
 @pytest.mark.long
 def test_with_19_workers_that_are_killed_their_running_requests_are_lost_and_no_others(world):
-    kill_under_load(Many(world), 19, 800)
+    kill_under_load(Many(world, workers=4), 4, 19, 400)
 
 
 def test_connections_that_were_handed_to_a_worker_before_it_died_are_served_by_another_one(world):
@@ -214,6 +213,28 @@ def test_no_counter_goes_back_when_workers_are_killed_and_files_reloaded(world, 
     assert scrapes.times > 5 * rounds
     assert scrapes.last
     assert scrapes.back == []
+
+
+def test_a_worker_that_is_told_to_end_leaves_all_counted_that_it_has_answered(world):
+    """The last one while it drains: it ends with it, and nobody asks in between."""
+    many = Many(world)
+    sock = None
+    for slot, one in many.connected(8):
+        if slot == 1 and sock is None:
+            sock = one
+        else:
+            one.close()
+    assert sock is not None
+    pid = many.pids()[1]
+    until(lambda: many.clients_of(pid) == 1, "it has that one alone")
+    before = many.metrics("twisted_lb_requests_total")
+    with sock:
+        sock.sendall(b"GET /?delay=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: many.metrics("twisted_lb_in_flight") == 1, "it is under way")
+        os.kill(pid, signal.SIGTERM)
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    until(lambda: not alive(pid), "it has ended")
+    assert many.metrics("twisted_lb_requests_total") == before + 1
 
 
 @pytest.mark.long
