@@ -219,11 +219,7 @@ class TlsTransport(Transport):
         """Deliver plain text, and then what was behind it."""
         self._pump()  # a KeyUpdate is answered
         if plain and not self._closing and not self._gone:
-            receiver = self._receiver
-            if receiver is not None:
-                receiver.dataReceived(plain)
-            else:
-                self._receive(plain)
+            self._give(plain)
         if end == _GOOD_BYE:
             self._peer_said_good_bye()
         elif end:
