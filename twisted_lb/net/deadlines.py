@@ -21,6 +21,8 @@ _FARTHEST: Final = 32
 # After a pause of the whole process (a machine that was suspended, SIGSTOP) of so many ticks all that is due gets one tick of
 # grace: what has come meanwhile is read first.
 _PAUSE_TICKS: Final = 10
+# Deadlines of calls and streams that have ended are taken again: so many at the most.
+_SPARE_MOST: Final = 1024
 # What is left of a slot after rounding may be nothing at all, and would be waited for again and again.
 _SHORTEST_S: Final = TICK_S / 100
 
@@ -75,6 +77,24 @@ class Deadlines:
         self._ticking: bool = False
         self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
+        self._spare: Final[list[Deadline]] = []
+
+    def take(self, callback: Callable[[], None]) -> Deadline:
+        """A deadline for what is short: it is to be given back. One that was used before is in the wheel already, as a rule, where a new one
+        would have to be put, and stay until the wheel comes by.
+        """
+        if not self._spare:
+            return Deadline(callback)
+        deadline = self._spare.pop()
+        deadline.callback = callback
+        return deadline
+
+    def give(self, deadline: Deadline) -> None:
+        """Take a deadline back, which ends with it; exactly once for each that was taken."""
+        deadline.due = NEVER
+        deadline.callback = _nothing
+        if len(self._spare) < _SPARE_MOST:
+            self._spare.append(deadline)
 
     def stop(self) -> None:
         """Forget all deadlines: nothing runs any more."""
