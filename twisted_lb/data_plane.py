@@ -180,7 +180,8 @@ class DataPlane:
             return Observers((*self._given, log_request))
         if log_requests == "failed":
             return Observers(self._given, (log_request,))
-        return Observers(self._given, () if self._brief_log is None else (self._brief_log,))
+        # Brief is what went wrong: a client that just leaves is not.
+        return Observers(self._given, () if self._brief_log is None else (self._brief_log,), leavers=False)
 
     def _with_access_log(self, told: Observers, listener: ListenerPlan) -> Observers:
         """The same, and the access log where it has requests of this listener."""

@@ -650,6 +650,64 @@ class OverStreams:
         self._wires.close()
 
 
+class MadeYouReset:
+    """Two hundred requests on a new connection that are begun and have to be reset (CVE-2025-8671), five at a time, as many as it takes until
+    their client is sent away.
+    """
+
+    def __init__(self) -> None:
+        self._wires = Wires(protocols=["h2"])
+        block = b"\x83\x86\x04\x03/up\x01\x10attacked.example\x0f\x0d\x071000000"
+        pieces = []
+        for stream in range(1, 401, 2):
+            pieces += [*headers_frames(stream, block, ended=False), window_update(stream, 0)]
+        self._sent = [PREFACE + settings_frame({})]
+        self._sent += [b"".join(pieces[at : at + 15]) for at in range(0, len(pieces), 15)]
+
+    def __call__(self) -> None:
+        client, look = self._wires.connect(), self._wires.poller.doRead
+        for data in self._sent:
+            client.send(data)
+            look()
+        if not client.recv(65536).endswith(b"streams that had to be reset (PROTOCOL_ERROR)"):
+            raise AssertionError("it was not sent away")
+        client.close()
+        look()
+
+    def __del__(self) -> None:
+        self._wires.close()
+
+
+class OverTls:
+    """A small request over TLS, in HTTP/1.1, and an answer with a body of that size."""
+
+    def __init__(self, down: int) -> None:
+        self._wires = Wires(tls="self-signed", protocols=["http/1.1"])
+        self._client = FarOverTls(self._wires.connect(), "http/1.1")
+        while not self._client.begin():
+            self._wires.poller.doRead()
+        self._wires.poller.doRead()
+        self._answer = ANSWER.replace(b"Content-Length: 6", b"Content-Length: %d" % down) + BLANK_LINE + b"y" * down
+        for _ in range(WARMED):
+            self()
+
+    def __call__(self) -> None:
+        look, backends = self._wires.poller.doRead, self._wires.backends
+        self._client.send(SMALL_ONE[0])
+        look()
+        if not backends[0].recv(65536).endswith(BLANK_LINE):
+            raise AssertionError("the backend got no whole request")
+        backends[0].send(self._answer)
+        left = len(self._answer)
+        while left > 0:
+            look()
+            left -= len(self._client.take())
+
+    def __del__(self) -> None:
+        self._client.close()
+        self._wires.close()
+
+
 class Deaf:
     """A protocol that takes what comes and does nothing."""
 
@@ -725,5 +783,8 @@ SUBJECTS: dict[str, Subject] = {
     "socketpairs, browser varying, HTTP/2 over TLS, a stream": lambda: OverStreams(1, tls=True),
     "socketpairs, 64 KiB down, HTTP/2, 8 streams": lambda: OverStreams(8, down=65536),
     "socketpairs, 64 KiB up, HTTP/2, 3 streams": lambda: OverStreams(3, up=65536),
+    "socketpairs, MadeYouReset": MadeYouReset,
+    "socketpairs, small, TLS": lambda: OverTls(6),
+    "socketpairs, 64 KiB down, TLS": lambda: OverTls(65536),
     "poller, 64 events, a byte received for each": Dispatch,
 }

@@ -27,7 +27,7 @@ _SHORTEST_S: Final = TICK_S / 100
 _log = Logger("twisted_lb.net.deadlines")  # by name: compiled, there is no frame to learn it from
 
 
-# So many deadlines of connections that are gone wait for new ones.
+# So many deadlines of connections, streams and calls that are gone wait for new ones.
 _SPARE_MOST: Final = 4096
 
 
@@ -89,8 +89,8 @@ class Deadlines:
         self._ticking: bool = False
         self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
-        # Those of connections that are gone: most are in the wheel, where a new one's is to be, and are not put there again.
-        self._spare: list[Deadline] = []
+        # Those that were given back: most are in the wheel, where a new one's is to be, and are not put there again.
+        self._spare: Final[list[Deadline]] = []
         self._ended: Final = Deadline(_nothing)
 
     def take(self, owner: Expecting) -> Deadline:
@@ -99,11 +99,20 @@ class Deadlines:
         deadline.owner = owner
         return deadline
 
+    def take_for(self, callback: Callable[[], None]) -> Deadline:
+        """The same for a callback."""
+        if not self._spare:
+            return Deadline(callback)
+        deadline = self._spare.pop()
+        deadline.callback = callback
+        return deadline
+
     def give(self, deadline: Deadline) -> Deadline:
-        """Give back a deadline that was taken, for one to have in its place that is for nobody; harmless with that one."""
+        """Give back a deadline that was taken, exactly once, for one to have in its place that is for nobody; harmless with that one."""
         if deadline is not self._ended:
             deadline.due = NEVER
             deadline.owner = None
+            deadline.callback = _nothing
             if len(self._spare) < _SPARE_MOST:
                 self._spare.append(deadline)
         return self._ended

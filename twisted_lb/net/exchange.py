@@ -1397,6 +1397,8 @@ class Exchange(Hedgeable):
         observers = frontend.observers
         if not observers.anybody:
             return
+        if cut is Outcome.CLIENT_GONE and not observers.leavers and (last is None or last.told_nothing):
+            return
         record = self._record()
         record.ended_by, record.detail = ended_by, detail
         observers.tell(record)

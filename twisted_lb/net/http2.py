@@ -261,12 +261,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def block_received(self, stream: int, block: bytes, *, ended: bool) -> None:
         """See FrameReceiver."""
-        limits = self._connection.rules.limits
+        connection, decoder = self._connection, self._decoder
+        limits = connection.rules.limits
         # Always decoded: the table must stay that of the client.
-        entries = self._decoder.decode(block, limits.head_bytes, limits.fields)
-        excess = self._decoder.excess
+        entries = decoder.decode(block, limits.head_bytes, limits.fields)
+        excess = decoder.excess
         if excess:
-            self._glitch(self._decoder.excess_cost, "heads that are too long")
+            self._glitch(decoder.excess_cost, "heads that are too long")
         if stream <= self._last:
             self._trailers_received(stream, entries, excess, ended=ended)
             return
@@ -285,28 +286,29 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if self._opened == _MOST_AT_ONCE:
             self._stop_reading()
             self._frontend.runtime.soon(self._go_on)
-        rules = self._frontend.client_rules
-        connection = self._connection
+        frontend, reader = self._frontend, self._requests
+        rules = frontend.client_rules
         if rules is not connection.rules:
             connection.go_by(rules)
-        self.requests += 1
-        counts = self._frontend.http2_counts
+        count = self.requests = self.requests + 1
+        counts = frontend.http2_counts
         counts.streams += 1
         counts.streams_total += 1
-        opened = Http2Stream(self, self._writer, self._frontend, connection, stream, self._initial_window)
-        opened.first_of_its_connection = self.requests == 1
+        opened = Http2Stream(self, self._writer, frontend, connection, stream, self._initial_window)
+        if count == 1:
+            opened.first_of_its_connection = True
         self._streams[stream] = opened
         try:
             if excess:
                 raise _too_much(excess)
-            head = self._requests.read(entries, self._decoder.path, limits, ended=ended)
-            if self._requests.protocol:
+            head = reader.read(entries, decoder.path, limits, ended=ended)
+            if reader.protocol:
                 head = self._connecting(opened, head)
         except BadMessage as bad:
             self._refuse(opened, bad, ended=ended)
             return
         self._begin(opened, head, ended=ended)
-        if not connection.rules.lasting and not connection.lasts(self.requests):
+        if not rules.lasting and not connection.lasts(count):
             self._leave()
 
     def _connecting(self, stream: Http2Stream, head: RequestHead) -> RequestHead:

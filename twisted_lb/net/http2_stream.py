@@ -705,7 +705,8 @@ class Http2Stream(ClientSide, TunnelStream):
             return
         self.over = True
         if self._deadline is not None:
-            self._deadline.end()
+            self._frontend.deadlines.give(self._deadline)
+            self._deadline = None
         if self._running or self._asking:
             self._uncount()
         if self._kept_bytes:
@@ -727,9 +728,11 @@ class Http2Stream(ClientSide, TunnelStream):
     # Deadlines.
 
     def _arm(self, duration_s: float) -> None:
+        if self.over:
+            return
         deadline = self._deadline
         if deadline is None:
-            deadline = self._deadline = Deadline(self._timed_out)
+            deadline = self._deadline = self._frontend.deadlines.take_for(self._timed_out)
         self._frontend.deadlines.arm(deadline, self._connection.clock.now + duration_s)
 
     def _disarm(self) -> None:
