@@ -48,11 +48,12 @@ class Expecting:
 class Deadline:
     """A moment at which `callback` runs, or `owner` is told, unless it was moved or disarmed before. Not armed when made."""
 
-    __slots__ = ("callback", "due", "owner", "settled_from", "slot")
+    __slots__ = ("callback", "due", "owner", "settled_from", "slot", "spare")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] = callback
         self.owner: Expecting | None = None
+        self.spare: Deadline | None = None  # the next one that nobody has
         self.due: float = NEVER
         self.slot: int = _NOWHERE
         # A moment before this one belongs into an earlier slot.
@@ -90,12 +91,19 @@ class Deadlines:
         self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
         # Those of connections that are gone: most are in the wheel, where a new one's is to be, and are not put there again.
-        self._spare: list[Deadline] = []
+        self._spare: Deadline | None = None
+        self._spares: int = 0
         self._ended: Final = Deadline(_nothing)
 
     def take(self, owner: Expecting) -> Deadline:
         """A deadline for this owner, mostly one that another has given back. Not armed; `give` ends it."""
-        deadline = self._spare.pop() if self._spare else Deadline(_nothing)
+        deadline = self._spare
+        if deadline is None:
+            deadline = Deadline(_nothing)
+        else:
+            self._spares -= 1
+            self._spare = deadline.spare
+            deadline.spare = None
         deadline.owner = owner
         return deadline
 
@@ -104,13 +112,14 @@ class Deadlines:
         if deadline is not self._ended:
             deadline.due = NEVER
             deadline.owner = None
-            if len(self._spare) < _SPARE_MOST:
-                self._spare.append(deadline)
+            if self._spares < _SPARE_MOST:
+                self._spares += 1
+                deadline.spare = self._spare
+                self._spare = deadline
         return self._ended
 
     def stop(self) -> None:
         """Forget all deadlines: nothing runs any more."""
-        self._spare.clear()
         slots = self._slots
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():
