@@ -256,7 +256,7 @@ def test_workers_of_another_user_are_none_unless_we_are_going_to_be_that_one(clo
     [met] = meet(name, LINK, 1, user=65534)
     closing.enter_context(met.connection)
     assert met.hello == HELLO
-    closing.close()
+    assert met.connection.recv(6) == b"linked"
     assert failed == []
 
 
