@@ -460,7 +460,8 @@ def exactly(sock: socket.socket, count: int) -> bytes:
     found = b""
     while len(found) < count:
         more = sock.recv(count - len(found))
-        assert more, found
+        if not more:
+            raise ConnectionError(f"closed after {found!r}")
         found += more
     return found
 
