@@ -111,6 +111,10 @@ COMPILED = sorted(
 )
 COMPILED = [name for name in COMPILED if not name.endswith("__init__.py")]
 
+# Compiled modules call each other directly. By default each call goes through a table, where another library could put a function of its
+# own in the place of ours, and so does what is called from the same file.
+AMONG_THEMSELVES = ("-fvisibility=hidden", "-fno-plt")
+
 REQUIRED = os.environ.get("TWISTED_LB_COMPILED") == "require"
 PURE = os.environ.get("TWISTED_LB_PURE") == "1"
 
@@ -126,6 +130,8 @@ def extensions() -> list[Extension]:
     made = mypycify([*options, *COMPILED], opt_level="3", debug_level="0")
     for extension in made:
         extension.optional = not REQUIRED
+        if os.name == "posix":
+            extension.extra_compile_args = [*extension.extra_compile_args, *AMONG_THEMSELVES]
     for source in {source for extension in made for source in extension.sources}:
         keep_out_of_the_trashcan(Path(source))
     return made

@@ -20,8 +20,6 @@ from ports import free_port
 BIN = Path(sys.executable).parent
 FORKERY = Path(__file__).parent / "forkery.py"
 PATIENCE_S = 60.0
-# With so many workers all balancers of a run are started, if it is said.
-WORKERS = os.environ.get("TWISTED_LB_TEST_WORKERS", "")
 
 
 def until(condition: Callable[[], bool], what: str = "", patience_s: float = PATIENCE_S) -> None:
@@ -89,6 +87,7 @@ class Running:
         folder.mkdir(parents=True, exist_ok=True)
         self.log_file = folder / f"{name}.log"
         self.log_file.touch()
+        self.words = words
         self.process = Forked([str(BIN / program), *PROGRAMS[program], *words], folder, self.log_file)
 
     @property
@@ -140,8 +139,10 @@ class Stage:
 
     def twistd(self, name: str, *words: str, program: str = "twistd") -> Running:
         words_ = list(words)
-        if words_[:1] == ["lb"] and WORKERS and "--workers" not in words_ and program == "twistd":
-            words_ += ["--workers", WORKERS]
+        # With so many workers balancers are started, where it is said; see e2e/conftest.py.
+        workers = os.environ.get("TWISTED_LB_TEST_WORKERS", "")
+        if words_[:1] == ["lb"] and workers and "--workers" not in words_ and program == "twistd":
+            words_ += ["--workers", workers]
         running = Running(self.folder, name, words_, program)
         self.running.append(running)
         return running
@@ -158,6 +159,12 @@ class Stage:
         running = self.twistd("lb", "lb", "-p", str(port), "--interface", "127.0.0.1", *words, program=program)
         until(lambda: listening(port) or running.process.poll() is not None, "the balancer")
         assert running.process.poll() is None, running.log
+        # Its socket listens before anybody accepts there.
+        workers = [
+            number for word, number in zip(running.words, running.words[1:], strict=False) if word == "--workers"
+        ]
+        if workers:
+            running.wait_for("worker [0-9]+ serves", int(workers[-1]))
         return running, port
 
     def close(self) -> None:

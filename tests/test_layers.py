@@ -69,6 +69,7 @@ MAY_IMPORT = {
             "net",
             "planned",
             "probes",
+            "portions",
             "questions",
             "request_log",
             "routes",
@@ -89,6 +90,8 @@ MAY_IMPORT = {
     # What an operator asks of it.
     "questions": ({"core", "net", "wire"}, set()),
     "answers": ({"core", "questions"}, set()),
+    # What takes long, a bit at a turn.
+    "portions": (set(), {"twisted"}),
     # Its routes.
     "routes": ({"core", "net", "planned"}, set()),
     "self_check": ({"net"}, {"twisted"}),
@@ -101,7 +104,7 @@ MAY_IMPORT = {
     "resolving": ({"core", "net", "planned"}, {"twisted"}),
     "state_file": ({"core"}, {"twisted"}),
     "watch": ({"config"}, {"twisted"}),
-    "admin": ({"__init__", "core", "errors", "net"}, {"prometheus_client", "twisted"}),
+    "admin": ({"__init__", "core", "errors", "net", "portions"}, {"prometheus_client", "twisted"}),
     # Fills what `admin` asks.
     "operating": (
         {
@@ -116,6 +119,7 @@ MAY_IMPORT = {
             "loop_lag",
             "net",
             "planned",
+            "portions",
             "probes",
             "tls",
             "workers",

@@ -388,6 +388,27 @@ def test_each_kind_at_each_backend_is_said_by_itself(build, said):
     ]
 
 
+def test_a_client_that_just_leaves_is_not_said(build, said):
+    house = build(requests="brief")
+    house.backend("a:80", [NEVER_ANSWER])
+    house.ask().close()
+    house.wait(2)
+    assert said.lines == []
+
+
+def test_a_client_that_leaves_behind_a_backend_that_failed_is_said_with_what_went_wrong_there(build, said):
+    house = build("a:80", "b:80", requests="brief", retry={"backoff_s": 5.0})
+    house.backend("a:80", [CLOSE])
+    house.backend("b:80")
+    client = house.ask()
+    house.wait(0.01)
+    client.close()
+    house.wait(0.01)
+    [line] = said.lines
+    assert line.startswith("127.0.0.1 GET / 499 CLIENT_GONE backend=a:80 attempts=1 ")
+    assert line.endswith(": a:80 NO_RESPONSE the backend closed the connection")
+
+
 def test_the_end_leaves_nothing_unsaid(said):
     house = House(log={"requests": "brief"})
     for _ in range(3):

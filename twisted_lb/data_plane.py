@@ -22,7 +22,7 @@ from twisted_lb.core.exemplars import exemplars_of
 from twisted_lb.core.explaining import Explained
 from twisted_lb.core.flow import Flow, bury
 from twisted_lb.core.gate import Gate
-from twisted_lb.core.measures import Measures, listener_measures, pool_measures
+from twisted_lb.core.measures import Measures, PoolMeasures, listener_measures, measuring_pool
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Notes
 from twisted_lb.core.overlay import Overlay
@@ -45,6 +45,7 @@ from twisted_lb.net.routing import Action, RouteTable
 from twisted_lb.net.runtime import Runtime
 from twisted_lb.net.settings import H1, H2
 from twisted_lb.planned import CheckPlan, ListenerPlan, Plan, PoolPlan
+from twisted_lb.portions import Making, whole
 from twisted_lb.probes import Connecting, NetworkProbe, ProbeResult, Question
 from twisted_lb.questions import Questions, Routed
 from twisted_lb.request_log import BriefRequestLog, log_request
@@ -179,7 +180,8 @@ class DataPlane:
             return Observers((*self._given, log_request))
         if log_requests == "failed":
             return Observers(self._given, (log_request,))
-        return Observers(self._given, () if self._brief_log is None else (self._brief_log,))
+        # Brief is what went wrong: a client that just leaves is not.
+        return Observers(self._given, () if self._brief_log is None else (self._brief_log,), leavers=False)
 
     def _with_access_log(self, told: Observers, listener: ListenerPlan) -> Observers:
         """The same, and the access log where it has requests of this listener."""
@@ -754,7 +756,11 @@ class DataPlane:
         return [flow for frontend in self._counting for flow in frontend.flows.all]
 
     def measures(self, *, exemplars: bool = False) -> Measures:
-        """Everything that is counted, by listener and pool, now: O(routes, backends and connections); with exemplars of it, if
+        """Everything that is counted, see `measuring`, all at once."""
+        return whole(self.measuring(exemplars=exemplars))
+
+    def measuring(self, *, exemplars: bool = False) -> Making[Measures]:
+        """Everything that is counted, by listener and pool, now: O(routes, backends and connections), in portions; with exemplars of it, if
         they are wanted: O(requests that are remembered).
         """
         self._bury_flows()
@@ -763,6 +769,9 @@ class DataPlane:
             if flow.pool in flows:
                 flows[flow.pool].append(flow)
         epoch, now = self.runtime.epoch(), self.runtime.clock.read()
+        pools: list[PoolMeasures] = []
+        for name, one in list(self.clusters.items()):
+            pools += [(yield from measuring_pool(one.pool, flows[name], one.connections(), now, one.shared()))]
         return Measures(
             tuple(
                 listener_measures(
@@ -770,10 +779,7 @@ class DataPlane:
                 )
                 for name, one in self.frontends.items()
             ),
-            tuple(
-                pool_measures(one.pool, flows[name], one.connections(), now, one.shared())
-                for name, one in self.clusters.items()
-            ),
+            tuple(pools),
             tuple(exemplars_of(self.notes, epoch)) if exemplars else (),
         )
 

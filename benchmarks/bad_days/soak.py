@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from ports import free_port
 
@@ -185,7 +186,14 @@ def _figure(sample: dict[str, float], name: str) -> float:
     return sample[name]
 
 
-def table(soaked: Soaked, most: int = 12) -> list[str]:
+class Sampled(Protocol):
+    """What a soak saw, in samples."""
+
+    @property
+    def samples(self) -> list[dict[str, float]]: ...
+
+
+def table(soaked: Sampled, most: int = 12) -> list[str]:
     """Markdown lines: evenly spread samples."""
     columns = list(soaked.samples[0])
     step = max(1, (len(soaked.samples) - 1 + most - 2) // (most - 1))

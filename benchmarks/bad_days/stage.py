@@ -20,9 +20,9 @@ PATIENCE_S = 30.0
 BACKEND = Path(__file__).with_name("backend.py")
 
 
-def until(condition: Callable[[], bool], what: str) -> None:
+def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
     """Wait, for as long as a machine may be slow, until something is so."""
-    ends_at = time.monotonic() + PATIENCE_S
+    ends_at = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > ends_at:
             raise TimeoutError(f"never happened: {what}")

@@ -34,6 +34,7 @@ limit    = limit * gradient + sqrt(limit * gradient)
 - The unloaded latency is measured with half of the limit, halved again only where that has brought latency down: at the start, every `measure_s`, and when the limit has fallen by half or latency far below what was known. Requests wait for it in the queue; without one (`queue.length = 0`) they would be refused, which `twistd lb --check` says (W32).
 - A window is the mean of the logarithms of its latencies: few slow requests do not move it.
 - An operator's limit (`lbctl limit app1 8`) stands in its place, and `lbctl limit app1 adaptive` has one learn that has a number; of it and an agent's `maxconn:` the less holds; slow start has its part of it. It outlives that a backend is out, and goes on from where it was.
+- With [workers](workers.md) it is one limit for all of them, learnt at the parent from what each sees.
 - An answer that does not come in time counts as slow. Refused connections and clients that leave count as nothing.
 
 ## What it finds

@@ -3,6 +3,7 @@
 import itertools
 import random
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,8 @@ from twisted_lb.wire.grammar import BLANK_LINE, CRLF, Limits
 from twisted_lb.wire.http2.frames import (
     DATA,
     END_STREAM,
+    FRAME_BYTES,
+    INITIAL_WINDOW_SIZE,
     PREFACE,
     WINDOW_MOST,
     frame_head,
@@ -42,6 +45,7 @@ from twisted_lb.wire.http2.frames import (
     window_update,
 )
 from twisted_lb.wire.http2.hpack import encode_lines, encode_status
+from twisted_lb.wire.http2.huffman import huffman_encode
 from twisted_lb.wire.origin import Client
 from twisted_lb.wire.request import parse_request, parse_request_fields
 from twisted_lb.wire.response import parse_response
@@ -475,6 +479,235 @@ class OverHttp2:
         self._wires.close()
 
 
+# The fields of BROWSER as a browser sends them in HPACK: all but the path are in the table from the first request on.
+BROWSER_FIELDS = [
+    (b":authority", b"shop.example.com"),
+    *(line.split(b": ", 1) for line in (BROWSER % 1).lower().split(CRLF)[3:]),
+]
+
+
+def browser_block(number: int) -> bytes:
+    """The field block of the request of that number, not the first of its connection: a path that is new, and indices."""
+    path = huffman_encode(b"/items/%08d?page=%d" % (number * 7919, number % 10))
+    return b"\x82\x86\x04" + bytes((0x80 | len(path),)) + path + bytes(range(0xBD + len(BROWSER_FIELDS), 0xBD, -1))
+
+
+def browser_first_block() -> bytes:
+    """That of the first, with which all fields but the path enter the table."""
+    fields = [b"\x40" + _text(name) + _text(value) for name, value in BROWSER_FIELDS]
+    return b"\x82\x86\x84" + b"".join(fields)
+
+
+def _text(text: bytes) -> bytes:
+    code = huffman_encode(text)
+    if len(code) < 127:
+        return bytes((0x80 | len(code),)) + code
+    raise ValueError(f"{text!r} is too long for one byte")
+
+
+class Far:
+    """A client's end of a connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.close = sock.close
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        sent = self._sock.send(data)
+        if sent < len(data):
+            raise AssertionError(f"{len(data) - sent} bytes more than the socket takes")
+
+    def take(self) -> bytes:
+        """What is here."""
+        try:
+            return self._sock.recv(1048576)
+        except BlockingIOError:
+            return b""
+
+
+class FarOverTls(Far):
+    """The same over TLS; `begin` is called until it is true, the balancer has a look in between."""
+
+    def __init__(self, sock: socket.socket, protocol: str) -> None:
+        super().__init__(sock)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols([protocol])
+        self._inbound, self._outbound = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._inbound, self._outbound)
+
+    def begin(self) -> bool:
+        """Go on with the handshake; whether it is over."""
+        self._inbound.write(super().take())
+        try:
+            self._tls.do_handshake()
+            return True
+        except ssl.SSLWantReadError:
+            return False
+        finally:
+            super().send(self._outbound.read())
+
+    def send(self, data: bytes) -> None:
+        """See Far."""
+        for at in range(0, len(data), 16384):
+            self._tls.write(data[at : at + 16384])
+        super().send(self._outbound.read())
+
+    def take(self) -> bytes:
+        """See Far."""
+        self._inbound.write(super().take())
+        parts = []
+        while self._inbound.pending:
+            try:
+                parts.append(self._tls.read(16384))
+            except ssl.SSLWantReadError:
+                break
+        return b"".join(parts)
+
+
+class OverStreams:
+    """So many requests at a time, each on a stream of one connection; a call is all of them. `down`: bytes of each answer's body, `up`: of
+    each request's. The backends speak HTTP/1.1, and answer when the whole request is there.
+    """
+
+    def __init__(self, streams: int, *, tls: bool = False, down: int = 6, up: int = 0) -> None:
+        secured = {"tls": "self-signed"} if tls else {}
+        self._wires = Wires(protocols=["h2"], upstream={**POOL["upstream"], "max_idle": streams}, **secured)
+        sock = self._wires.connect()
+        self._client = self._secured(sock) if tls else Far(sock)
+        self._streams, self._stream, self._left = streams, -1, b""
+        self._up = b"x" * up
+        head = ANSWER.replace(b"Content-Length: 6", b"Content-Length: %d" % down)
+        self._whole = head + BLANK_LINE + b"y" * down
+        self._blocks = itertools.cycle(map(browser_block, range(1, VARIANTS + 1)))
+        begin = settings_frame({INITIAL_WINDOW_SIZE: WINDOW_MOST}) + window_update(0, WINDOW_MOST - 65535)
+        self._client.send(PREFACE + begin + self._request(browser_first_block()))
+        self._answers(1)
+        for _ in range(WARMED // streams):
+            self()
+
+    def _secured(self, sock: socket.socket) -> FarOverTls:
+        far = FarOverTls(sock, "h2")
+        while not far.begin():
+            self._wires.poller.doRead()
+        self._wires.poller.doRead()
+        return far
+
+    def _request(self, block: bytes) -> bytes:
+        self._stream += 2
+        up = self._up
+        if not up:
+            return b"".join(headers_frames(self._stream, block, ended=True))
+        length = b"%d" % len(up)
+        frames = headers_frames(self._stream, block + b"\x0f\x0d" + bytes((len(length),)) + length, ended=False)
+        for at in range(0, len(up), FRAME_BYTES):
+            piece = up[at : at + FRAME_BYTES]
+            last = at + FRAME_BYTES >= len(up)
+            frames += [frame_head(len(piece), DATA, END_STREAM if last else 0, self._stream), piece]
+        return b"".join(frames)
+
+    def __call__(self) -> None:
+        self._client.send(b"".join([self._request(next(self._blocks)) for _ in range(self._streams)]))
+        self._answers(self._streams)
+
+    def _answers(self, wanted: int) -> None:
+        """Let the backends answer until so many streams have ended."""
+        look, backends, up = self._wires.poller.doRead, self._wires.backends, self._up
+        taken = dict.fromkeys(range(len(backends)), 0)
+        for _ in range(64):
+            look()
+            for at, backend in enumerate(backends):
+                try:
+                    got = backend.recv(1048576)
+                except BlockingIOError:
+                    continue
+                taken[at] = taken.get(at, 0) + len(got)
+                if taken[at] > len(up) and (not up or got.endswith(up[-1:])):
+                    taken[at] = 0
+                    backend.send(self._whole)
+            wanted -= self._ended(self._client.take())
+            if not wanted:
+                return
+        raise AssertionError(f"{wanted} streams did not end")
+
+    def _ended(self, data: bytes) -> int:
+        """How many streams have ended with these bytes."""
+        data = self._left + data
+        at = ended = 0
+        while len(data) - at >= 9:
+            end = at + 9 + (data[at] << 16 | data[at + 1] << 8 | data[at + 2])
+            if end > len(data):
+                break
+            ended += data[at + 3] < 2 and data[at + 4] & END_STREAM
+            at = end
+        self._left = data[at:]
+        return ended
+
+    def __del__(self) -> None:
+        self._client.close()
+        self._wires.close()
+
+
+class MadeYouReset:
+    """Two hundred requests on a new connection that are begun and have to be reset (CVE-2025-8671), five at a time, as many as it takes until
+    their client is sent away.
+    """
+
+    def __init__(self) -> None:
+        self._wires = Wires(protocols=["h2"])
+        block = b"\x83\x86\x04\x03/up\x01\x10attacked.example\x0f\x0d\x071000000"
+        pieces = []
+        for stream in range(1, 401, 2):
+            pieces += [*headers_frames(stream, block, ended=False), window_update(stream, 0)]
+        self._sent = [PREFACE + settings_frame({})]
+        self._sent += [b"".join(pieces[at : at + 15]) for at in range(0, len(pieces), 15)]
+
+    def __call__(self) -> None:
+        client, look = self._wires.connect(), self._wires.poller.doRead
+        for data in self._sent:
+            client.send(data)
+            look()
+        if not client.recv(65536).endswith(b"streams that had to be reset (PROTOCOL_ERROR)"):
+            raise AssertionError("it was not sent away")
+        client.close()
+        look()
+
+    def __del__(self) -> None:
+        self._wires.close()
+
+
+class OverTls:
+    """A small request over TLS, in HTTP/1.1, and an answer with a body of that size."""
+
+    def __init__(self, down: int) -> None:
+        self._wires = Wires(tls="self-signed", protocols=["http/1.1"])
+        self._client = FarOverTls(self._wires.connect(), "http/1.1")
+        while not self._client.begin():
+            self._wires.poller.doRead()
+        self._wires.poller.doRead()
+        self._answer = ANSWER.replace(b"Content-Length: 6", b"Content-Length: %d" % down) + BLANK_LINE + b"y" * down
+        for _ in range(WARMED):
+            self()
+
+    def __call__(self) -> None:
+        look, backends = self._wires.poller.doRead, self._wires.backends
+        self._client.send(SMALL_ONE[0])
+        look()
+        if not backends[0].recv(65536).endswith(BLANK_LINE):
+            raise AssertionError("the backend got no whole request")
+        backends[0].send(self._answer)
+        left = len(self._answer)
+        while left > 0:
+            look()
+            left -= len(self._client.take())
+
+    def __del__(self) -> None:
+        self._client.close()
+        self._wires.close()
+
+
 class Deaf:
     """A protocol that takes what comes and does nothing."""
 
@@ -546,5 +779,12 @@ SUBJECTS: dict[str, Subject] = {
     "socketpairs, small, new connection": lambda: OverNewSockets(SMALL_LAST),
     "socketpairs, small, HTTP/2": lambda: OverHttp2(backends=False),
     "socketpairs, small, HTTP/2 on both sides": lambda: OverHttp2(backends=True),
+    "socketpairs, browser varying, HTTP/2, 32 streams": lambda: OverStreams(32),
+    "socketpairs, browser varying, HTTP/2 over TLS, a stream": lambda: OverStreams(1, tls=True),
+    "socketpairs, 64 KiB down, HTTP/2, 8 streams": lambda: OverStreams(8, down=65536),
+    "socketpairs, 64 KiB up, HTTP/2, 3 streams": lambda: OverStreams(3, up=65536),
+    "socketpairs, MadeYouReset": MadeYouReset,
+    "socketpairs, small, TLS": lambda: OverTls(6),
+    "socketpairs, 64 KiB down, TLS": lambda: OverTls(65536),
     "poller, 64 events, a byte received for each": Dispatch,
 }

@@ -8,12 +8,13 @@ from operated import ALICE, DRAIN, Operated
 from watched import backend, pool
 from work import is_linear, lines_of
 
+from twisted_lb.admin.as_json import as_json, plain
 from twisted_lb.admin.feed import changed, shown
 from twisted_lb.admin.metrics import metrics_text
 from twisted_lb.admin.operator import Command
 from twisted_lb.admin.page_tables import parts
-from twisted_lb.admin.portions import AT_ONCE, Portions, as_json, plain, whole
 from twisted_lb.core.backend import AdminState
+from twisted_lb.portions import AT_ONCE, Portions, whole
 from twisted_lb.testing import HeapClock
 
 

@@ -161,4 +161,4 @@ def test_the_nearest_edge_is_the_nearest(seconds):
 
 def test_readings_of_different_sizes_do_not_add_up():
     with pytest.raises(ValueError, match="longer"):
-        Reading((1,), 0.0) + NOTHING
+        Reading((1,), 0.0) + Reading((1,) * SLOTS, 0.0)

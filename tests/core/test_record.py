@@ -6,7 +6,7 @@ from twisted_lb.core.ask import ANY
 from twisted_lb.core.attempts import Attempts
 from twisted_lb.core.never import NEVER
 from twisted_lb.core.outcome import Outcome
-from twisted_lb.core.record import Observer, Record
+from twisted_lb.core.record import Observer, Observers, Record
 from twisted_lb.core.retry import RetryRules
 
 
@@ -44,3 +44,13 @@ def test_an_observer_is_anybody_who_takes_a_record():
     record = Record(0.0)
     observer(record)
     assert seen == [record]
+
+
+def test_clients_that_just_leave_are_of_interest_to_whoever_hears_of_all_and_to_whom_of_failures_who_says_so():
+    def heed(record: Record) -> None:
+        """Take it."""
+
+    assert not Observers().leavers
+    assert not Observers((), (heed,), leavers=False).leavers
+    assert Observers((), (heed,)).leavers
+    assert Observers((heed,), leavers=False).leavers

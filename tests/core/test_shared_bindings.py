@@ -16,7 +16,7 @@ from twisted_lb.core.outcome import Outcome
 from twisted_lb.core.pickers import POLICIES
 from twisted_lb.core.pool import Pool
 from twisted_lb.core.settings import PoolSettings
-from twisted_lb.core.shared_bindings import SharedBindings
+from twisted_lb.core.shared_bindings import Census, SharedBindings
 from twisted_lb.core.succession import Succession
 
 RULES = AffinityRules("the learned header x", 60.0, 1000)
@@ -29,7 +29,7 @@ def memory(cells: int = 256) -> memoryview:
 
 
 def table(of: memoryview, rules: AffinityRules = RULES, pool: str = "p", *, counts: bool = True) -> SharedBindings:
-    return SharedBindings(rules, of, pool, SECRET, counts=counts)
+    return SharedBindings(rules, of, pool, SECRET, Census(of) if counts else None)
 
 
 def pools(count: int, *texts: str, rules: AffinityRules = RULES, cells: int = 256) -> list[Pool]:
@@ -155,9 +155,23 @@ def test_how_many_there_are_is_said_by_one_of_them():
         other.bind(key, pool.backends["a:1"], float(key))
     another.bind(1, pool.backends["a:1"], 1.0)
     assert (one.count(50.0), other.count(50.0), another.count(50.0)) == (40, 0, 1)
+    # All are looked at once for all that ask at one moment.
     other.forget(40)
-    assert one.count(50.0) == 39
+    assert (one.count(50.0), one.count(50.1)) == (40, 39)
     assert one.count(70.0) == 29  # those of the first ten seconds are too old
+
+
+def test_many_are_counted_wherever_they_are():
+    of = memory(cells=1 << 15)
+    [pool] = pools(1, "a:1")
+    pools_ = [table(of, pool=f"p{number}") for number in range(3)]
+    for number, one in enumerate(pools_):
+        for key in range(1, 100 * (number + 1)):
+            one.bind(key, pool.backends["a:1"], 1.0)
+    census = Census(of)
+    asked = [SharedBindings(RULES, of, f"p{number}", SECRET, census) for number in range(3)]
+    assert [one.count(2.0) for one in asked] == [99, 199, 299]
+    assert [one.count(100.0) for one in asked] == [0, 0, 0]
 
 
 def test_of_those_that_meet_the_one_that_was_used_least_recently_makes_room():

@@ -8,7 +8,15 @@ from collections.abc import Callable
 
 import pytest
 
+from twisted_lb.core.ask import ANY
+from twisted_lb.core.backend import BackendSpec
+from twisted_lb.core.lease import Lease
+from twisted_lb.core.outcome import Outcome, Refusal
+from twisted_lb.core.pickers import POLICIES
+from twisted_lb.core.pool import Pool
+from twisted_lb.core.queue import Ticket
 from twisted_lb.core.rate import Hashes
+from twisted_lb.core.settings import PoolSettings
 from twisted_lb.core.shared_running import SharedRunning
 from twisted_lb.core.tallies import Amount, SharedAmount, Tallies
 
@@ -217,3 +225,32 @@ def test_processes_whose_clients_come_and_go_in_one_bucket_take_nothing_for_anot
         return wrong
 
     assert _in_processes(count, memory, work) == [0] * count
+
+
+def test_a_queue_is_as_long_as_it_may_be_in_all_of_them_together():
+    def pool(tallies: Tallies) -> Pool:
+        settings = PoolSettings(checked=False, max_in_flight=1, max_queued=2, queue_timeout_s=5.0)
+        amount = SharedAmount(tallies, 9)
+        one = Pool("p", POLICIES["rr"], settings, random.Random(1), lambda event: None, all_waiting=amount)
+        one.update([BackendSpec.parse("a:1")], 0.0)
+        return one
+
+    one, other = map(pool, several(2))
+    leases = [each.claim(ANY, 0.0) for each in (one, other)]
+    tickets = [each.claim(ANY, 0.0) for each in (one, other)]
+    assert all(isinstance(ticket, Ticket) for ticket in tickets)
+    assert [each.claim(ANY, 0.0) for each in (one, other)] == [Refusal.ALL_FULL] * 2
+    # Who leaves makes room, and who is served, and who has waited for too long.
+    assert isinstance(tickets[0], Ticket)
+    one.withdraw(tickets[0])
+    assert isinstance(other.claim(ANY, 1.0), Ticket)
+    assert one.claim(ANY, 1.0) is Refusal.ALL_FULL
+    assert isinstance(leases[1], Lease)
+    other.settle(leases[1], Outcome.OK, 1.0)
+    assert len(other.grants(1.0)) == 1
+    assert isinstance(one.claim(ANY, 1.0), Ticket)
+    assert len(other.grants(6.5)) == 1
+    assert isinstance(one.claim(ANY, 6.0), Ticket)
+    assert one.claim(ANY, 6.0) is Refusal.ALL_FULL
+    assert len(one.refuse_waiting()) == 2
+    assert isinstance(other.claim(ANY, 6.0), Ticket)

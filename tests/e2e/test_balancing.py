@@ -145,10 +145,11 @@ def wait_for_traffic(port: int, after_checks: int) -> None:
 
 
 def share_of(balancer, port: int) -> int:
-    """How many connections the balancer holds to a backend: from the kernel's table."""
+    """How many connections the balancer holds to a backend, with its workers: from the kernel's table."""
     found = 0
     inodes = set()
-    for link in Path(f"/proc/{balancer.pid}/fd").iterdir():
+    workers = Path(f"/proc/{balancer.pid}/task/{balancer.pid}/children").read_text().split()
+    for link in (link for pid in (balancer.pid, *workers) for link in Path(f"/proc/{pid}/fd").iterdir()):
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile
             target = os.readlink(link)
             if target.startswith("socket:["):

@@ -123,7 +123,7 @@ def browser() -> Iterator["sync_api.Browser"]:
 
 
 @pytest.fixture(scope="module")
-def town(tmp_path_factory) -> Iterator[Town]:
+def town(tmp_path_factory, workers) -> Iterator[Town]:
     with stage(tmp_path_factory.mktemp("town")) as one:
         yield Town(one)
 

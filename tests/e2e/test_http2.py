@@ -82,7 +82,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[House]:
+def house(tmp_path_factory, workers) -> Iterator[House]:
     with stage(tmp_path_factory.mktemp("http2")) as world:
         yield House(world)
 

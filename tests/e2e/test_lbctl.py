@@ -60,7 +60,7 @@ class Operated:
 
 
 @pytest.fixture(scope="module")
-def operated(tmp_path_factory):
+def operated(tmp_path_factory, workers):
     load = Load()
     with stage(tmp_path_factory.mktemp("lbctl")) as world:
         one = Operated(world, load)

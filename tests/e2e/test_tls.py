@@ -104,7 +104,7 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[House]:
+def house(tmp_path_factory, workers) -> Iterator[House]:
     with stage(tmp_path_factory.mktemp("tls")) as world:
         yield House(world)
 

@@ -12,7 +12,11 @@ import time
 from collections import Counter
 
 import pytest
-from many import Counting, Many
+from bad_days.crew_soak import soak_crew
+from bad_days.growing import Scrapes
+from bad_days.proxies import under_test
+from bad_days.stage import stage as bad_days_stage
+from many import Counting, Many, alive
 from processes import stage, until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -68,29 +72,28 @@ class Newcomers(threading.Thread):
             writer.close()
 
 
-def kill_under_load(many: Many, kills: int, requests: int) -> Newcomers:
+def kill_under_load(many: Many, workers: int, kills: int, requests: int) -> None:
     """One worker after the other is killed while clients come; each that was lost was with one that was."""
     clients = Newcomers(many.port, requests * (kills + 1))
     had: set[int] = set()
     for number in range(kills):
         until(lambda: clients.answered >= requests * (number + 1), "answers")  # noqa: B023 - called at once
         serving = many.lb.log.count(" serves, as process ")
-        had |= many.kill(number % 2)
+        had |= many.kill(number % workers)
         many.lb.wait_for(" serves, as process ", serving + 1)
     clients.join()
     assert clients.answered + len(clients.lost) == requests * (kills + 1)
     assert clients.lost.keys() <= had, (clients.lost, had)
     print(f"{kills} kills: {clients.answered} answered, {len(clients.lost)} lost, longest {max(clients.waits):.3f} s")
-    return clients
 
 
 def test_with_a_worker_that_is_killed_its_running_requests_are_lost_and_no_others(world):
-    kill_under_load(Many(world), 1, 150)
+    kill_under_load(Many(world), 2, 1, 150)
 
 
 @pytest.mark.long
 def test_with_19_workers_that_are_killed_their_running_requests_are_lost_and_no_others(world):
-    kill_under_load(Many(world), 19, 800)
+    kill_under_load(Many(world, workers=4), 4, 19, 400)
 
 
 def test_connections_that_were_handed_to_a_worker_before_it_died_are_served_by_another_one(world):
@@ -187,48 +190,10 @@ def test_a_backend_that_refuses_one_worker_is_asked_by_none(world):
         assert refused() == 1
 
 
-def counters(text: str) -> dict[str, float]:
-    """What may only grow, by its name and labels."""
-    kinds = dict(re.findall(r"(?m)^# TYPE (\S+) (\S+)$", text))
-    found = {}
-    for name, labels, value in re.findall(r"(?m)^([a-z_0-9]+)(\{.*\})? (\S+)$", text):
-        family = re.sub(r"_(total|bucket|count|sum|created)$", "", name)
-        kind = kinds.get(name) or kinds.get(f"{family}_total") or kinds.get(family)
-        if kind in ("counter", "histogram") and not name.endswith("_created"):
-            found[name + labels] = float(value)
-    return found
-
-
-class Scrapes(threading.Thread):
-    """Metrics, scraped again and again until `over`; `back`: what has gone back from one to the next."""
-
-    def __init__(self, many: Many) -> None:
-        super().__init__()
-        self._many = many
-        self.over = threading.Event()
-        self.back: list[tuple[str, float, float]] = []
-        self.times = 0
-        self.last: dict[str, float] = {}
-        self.start()
-
-    def run(self) -> None:
-        while not self.over.is_set():
-            now = counters(self._many.scraped())
-            self.back += [
-                (name, was, now.get(name, 0.0)) for name, was in self.last.items() if now.get(name, 0.0) < was
-            ]
-            self.last = now
-            self.times += 1
-
-    def stop(self) -> None:
-        self.over.set()
-        self.join()
-
-
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.long)])
 def test_no_counter_goes_back_when_workers_are_killed_and_files_reloaded(world, rounds):
     many = Many(world)
-    scrapes = Scrapes(many)
+    scrapes = Scrapes(many.scraped)
     clients = Newcomers(many.port, 200 * rounds * 4)
     for number in range(rounds):
         for step in range(3):
@@ -244,7 +209,37 @@ def test_no_counter_goes_back_when_workers_are_killed_and_files_reloaded(world, 
                 many.lb.signal(signal.SIGHUP)
                 many.lb.wait_for("connections cut: ", reloads + 1)
     clients.join()
-    until(lambda: scrapes.last.get("twisted_lb_requests_total", 1) > 0)
     scrapes.stop()
     assert scrapes.times > 5 * rounds
+    assert scrapes.last
     assert scrapes.back == []
+
+
+def test_a_worker_that_is_told_to_end_leaves_all_counted_that_it_has_answered(world):
+    """The last one while it drains: it ends with it, and nobody asks in between."""
+    many = Many(world)
+    sock = None
+    for slot, one in many.connected(8):
+        if slot == 1 and sock is None:
+            sock = one
+        else:
+            one.close()
+    assert sock is not None
+    pid = many.pids()[1]
+    until(lambda: many.clients_of(pid) == 1, "it has that one alone")
+    before = many.metrics("twisted_lb_requests_total")
+    with sock:
+        sock.sendall(b"GET /?delay=1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        until(lambda: many.metrics("twisted_lb_in_flight") == 1, "it is under way")
+        os.kill(pid, signal.SIGTERM)
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    until(lambda: not alive(pid), "it has ended")
+    assert many.metrics("twisted_lb_requests_total") == before + 1
+
+
+@pytest.mark.long
+def test_a_soak_of_workers_loses_nobody_but_with_those_that_are_killed():
+    with bad_days_stage() as one:
+        soaked = soak_crew(one, under_test(), workers=2, seconds=60)
+    assert soaked.done["workers killed"] >= 1
+    assert soaked.faults == []

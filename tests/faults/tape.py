@@ -357,7 +357,7 @@ class ArrivingEnd(SocketEnd):
 
     @property
     def unsent(self) -> int:
-        handler = self._poller._handlers.get(self._sock.fileno())
+        handler = self._poller.handler_of(self._sock.fileno())
         return handler.unsent if isinstance(handler, Transport) else 0
 
 

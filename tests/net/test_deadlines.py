@@ -6,8 +6,9 @@ import weakref
 import pytest
 from world import Time
 
+from twisted_lb.net import deadlines as deadlines_module
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import TICK_S, Deadline, Deadlines
+from twisted_lb.net.deadlines import TICK_S, Deadline, Deadlines, Expecting
 from twisted_lb.testing import HeapClock
 
 
@@ -287,3 +288,56 @@ def test_ended_it_lets_go_of_its_owner_before_its_slot_comes_by(strict):
     del owner
     assert gone() is None
     clock.advance(80)
+
+
+interpreted = pytest.mark.skipif(
+    not deadlines_module.__file__.endswith(".py"), reason="a compiled Expecting takes no interpreted subclass"
+)
+
+
+def owner_in(watch: Watch, name: str) -> Expecting:
+    class Owner(Expecting):
+        def timed_out(self) -> None:
+            watch.ran.append((name, watch.time.now))
+
+    return Owner()
+
+
+@interpreted
+def test_a_deadline_that_is_given_back_is_for_the_next_owner_alone(watch):
+    first = watch.deadlines.take(owner_in(watch, "first"))
+    watch.arm(first, 1)
+    ended = watch.deadlines.give(first)
+    assert (watch.deadlines.armed, ended.armed) == (0, False)
+    second = watch.deadlines.take(owner_in(watch, "second"))
+    assert second is first
+    watch.advance(2)
+    assert watch.ran == []
+    watch.arm(second, 1)
+    watch.advance(2)
+    assert [name for name, _ in watch.ran] == ["second"]
+
+
+@interpreted
+def test_a_deadline_that_comes_back_into_its_slot_ends_in_time(watch):
+    due = watch.time.now + 1.5
+    for name in ("first", "second"):
+        deadline = watch.deadlines.take(owner_in(watch, name))
+        watch.arm(deadline, due - watch.time.now)
+        if name == "first":
+            watch.deadlines.give(deadline)
+            watch.advance(0.3)
+    watch.advance(3)
+    assert [name for name, _ in watch.ran] == ["second"]
+    assert due <= watch.ran[0][1] <= due + TICK_S + 0.0011
+
+
+@interpreted
+def test_what_there_is_in_the_place_of_a_deadline_given_back_is_for_nobody(watch):
+    ended = watch.deadlines.give(watch.deadlines.take(owner_in(watch, "first")))
+    assert watch.deadlines.give(ended) is ended
+    assert watch.deadlines.take(owner_in(watch, "second")) is not ended
+    assert watch.deadlines.take(owner_in(watch, "third")) is not ended
+    watch.arm(ended, 1)
+    watch.advance(2)
+    assert watch.ran == []

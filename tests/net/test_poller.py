@@ -85,6 +85,9 @@ class Handler(Pollable):
     def crashed(self):
         self.crashes += 1
 
+    def batch_ended(self):
+        self.on_ready(0)
+
 
 # What waits until after the batch.
 
@@ -96,6 +99,16 @@ def test_soon_is_on_a_later_turn_in_order(floor):
     assert told == []
     floor.clock.settle()
     assert told == [0, 1, 2]
+
+
+def test_a_handler_is_told_that_the_batch_is_over_in_the_order_of_what_is_called_soon(floor):
+    told: list[int] = []
+    floor.poller.soon(lambda: told.append(1))
+    floor.poller.tell_after_batch(Handler(lambda _: told.append(2)))
+    floor.poller.soon(lambda: told.append(3))
+    assert told == []
+    floor.clock.settle()
+    assert told == [1, 2, 3]
 
 
 def test_soon_within_soon_comes_after_it_and_never_starves_the_reactor(floor):

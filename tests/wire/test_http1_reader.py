@@ -371,3 +371,40 @@ def test_a_chunk_or_a_trailer_that_is_none_is_a_bad_message(body):
     one.begin_body(CHUNKED, SMALL)
     with pytest.raises(BadMessage):
         one.take_body(body)
+
+
+def test_the_first_head_of_a_connection_is_the_same_object_where_another_began_with_it_to_the_byte():
+    shared = SharedFields()
+    heads = []
+    for _ in range(2):
+        one = Http1Reader(shared)
+        one.buffer = GET
+        heads.append(one.take_head(LIMITS))
+        assert one.buffer == b""
+    assert heads[0] is heads[1] is not None
+
+
+def test_the_first_head_of_another_connection_counts_only_under_the_same_limits():
+    shared = SharedFields()
+    one = Http1Reader(shared)
+    one.buffer = GET
+    assert one.take_head(LIMITS) is not None
+    other = Http1Reader(shared)
+    other.buffer = GET
+    with pytest.raises(BadMessage):
+        other.take_head(Limits(line_bytes=3))
+
+
+def test_behind_the_first_head_of_another_connection_the_next_ones_are_read_on():
+    shared = SharedFields()
+    for _ in range(2):
+        one = Http1Reader(shared)
+        one.buffer = GET
+        first = one.take_head(LIMITS)
+        one.buffer = GET
+        assert one.take_head(LIMITS) is first
+        one.buffer = GET.replace(b"GET / ", b"PUT /x ")
+        other = one.take_head(LIMITS)
+        assert first is not None
+        assert other is not None
+        assert (other.line, other.fields) == (b"PUT /x HTTP/1.1\r\n", first.fields)

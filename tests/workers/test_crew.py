@@ -17,7 +17,7 @@ from twisted_lb.probes import ProbeResult
 from twisted_lb.workers import life as one_life
 from twisted_lb.workers.crew import Crew
 from twisted_lb.workers.life import Life
-from twisted_lb.workers.messages import Ask
+from twisted_lb.workers.messages import Ask, Leave
 from twisted_lb.workers.slots import clones_of
 from twisted_lb.workers.table import BEAT, CAME, SERVES, WENT
 from twisted_lb.workers.worker import Start
@@ -353,3 +353,23 @@ def test_nobody_waits_at_a_stop_for_workers_to_go_by_something(crew, reactor):
     assert not fired
     crew.leave(1.0)
     assert fired == [None]
+
+
+def test_at_a_stop_a_worker_drains_that_may_have_clients_though_it_has_not_said_so_yet(crew, reactor, monkeypatch):
+    told = []
+    monkeypatch.setattr(one_life.Link, "callRemote", lambda link, command, **more: told.append((link._life, command)))
+    crew.begin(Plane(), {}, {})
+    serve(crew, reactor.spawned[0])
+    starting = reactor.spawned[1]
+    crew.imported(starting)
+    crew.leave(1.0)
+    assert [life for life, command in told if command is Leave] == [reactor.spawned[0], starting]
+    assert crew.killed == []
+    reactor.advance(one_life.KILL_S + 1.0)
+    assert crew.killed == [reactor.spawned[0].pid, starting.pid]
+
+
+def test_at_a_stop_a_worker_is_killed_that_imports_still(crew, reactor):
+    crew.begin(Plane(), {}, {})
+    crew.leave(1.0)
+    assert crew.killed == [reactor.spawned[0].pid]

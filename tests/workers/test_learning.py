@@ -96,6 +96,21 @@ def test_a_number_in_its_place_stays(table, clock, learning):
     assert (backend.limit, backend.limit_why) == (3, "")
 
 
+def test_who_takes_the_place_of_another_parent_begins_where_that_was(table, clock, learning):
+    before, pool = Learning(table, clock), adaptive()
+    the(pool).gradient.begin_at(37)
+    before.follow(Plane(pool), COLUMNS)
+    before.stop()
+    after = adaptive()
+    learning.follow(Plane(after), COLUMNS)
+    assert (the(after).limit, worker(table, 0).follow()) == (37, True)
+    # But what another backend had in this column is nothing to the next one there.
+    learning.follow(Plane(after), {})
+    third = adaptive()
+    learning.follow(Plane(third), COLUMNS)
+    assert the(third).limit == START
+
+
 def test_where_no_limit_is_adaptive_nobody_looks(clock, learning):
     pool, _ = make_pool("a:1", checked=False, max_in_flight=5)
     learning.follow(Plane(pool), COLUMNS)

@@ -257,6 +257,7 @@ def test_workers_of_another_user_are_none_unless_we_are_going_to_be_that_one(clo
     closing.enter_context(met.connection)
     assert met.hello == HELLO
     assert met.connection.recv(6) == b"linked"
+    closing.close()
     assert failed == []
 
 

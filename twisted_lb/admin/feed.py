@@ -9,13 +9,14 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.web.server import Request
 
+from twisted_lb.admin.as_json import plain
 from twisted_lb.admin.chart_history import FINE_S, MARKED, ChartHistory, marked
 from twisted_lb.admin.endpoints import Call
 from twisted_lb.admin.operator import BackendView, EventView, Operator, Refused, Snapshot
 from twisted_lb.admin.page_requests import bad_and_slow
-from twisted_lb.admin.portions import AT_ONCE, Making, Portions, plain
 from twisted_lb.admin.streams import EventStream, encoded
 from twisted_lb.admin.words import is_so
+from twisted_lb.portions import AT_ONCE, Making, Portions
 
 # So many requests are explained on the page.
 MOST_BAD: Final = 20

@@ -571,6 +571,9 @@ class Operator(Protocol):
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """Everything that is counted, for metrics; with exemplars, if they are wanted."""
 
+    def measure(self, *, exemplars: bool = False) -> "Deferred[tuple[Measures, ProcessMeasures]]":
+        """The same, where there are thousands of backends in portions, a bit at a turn of the reactor; fires with it, or with Refused."""
+
     def config(self) -> Sequence[ConfigValue]:
         """The configuration in force, each value with its source."""
 

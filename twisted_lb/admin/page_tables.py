@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 from twisted_lb.admin.page_marks import NOBODY_KNOWS, TONES, clock, glyph, glyph_of, milliseconds, number
 from twisted_lb.admin.page_requests import request_html
-from twisted_lb.admin.portions import AT_ONCE, Making
 from twisted_lb.admin.words import became, counted, duration
+from twisted_lb.portions import AT_ONCE, Making
 
 _EVENT_GLYPHS: Final = {
     "up": "ready",

@@ -13,11 +13,13 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.task import Cooperator, TaskStopped
 from twisted.logger import Logger
 from twisted.protocols.policies import WrappingFactory
+from twisted.python.failure import Failure
 from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from twisted_lb.admin.api import Api, BadConfiguration
+from twisted_lb.admin.as_json import as_json
 from twisted_lb.admin.endpoints import (
     ENDPOINTS,
     MOST_BODY,
@@ -33,10 +35,11 @@ from twisted_lb.admin.endpoints import (
 from twisted_lb.admin.feed import Feed, Viewer
 from twisted_lb.admin.metrics import OPENMETRICS, TEXT, metrics_pieces, wants_openmetrics
 from twisted_lb.admin.operator import Actor, EventView, Operator, Refused
-from twisted_lb.admin.portions import Portions, as_json
 from twisted_lb.admin.scopes import CHANGE, READ, Visitor, refuse_stranger
 from twisted_lb.admin.status import Channel, NamelessRequest
 from twisted_lb.admin.streams import EventStream
+from twisted_lb.core.measures import Measures, ProcessMeasures
+from twisted_lb.portions import Portions
 
 # So many connections a door has at most, and so many of them listen to events, or look at the page.
 _MOST_CONNECTIONS: Final = 100
@@ -261,17 +264,19 @@ class MetricsResource(ReadOnly):
             return problem(request, refused)
         left: list[bool] = []
         request.notifyFinish().addErrback(lambda _: left.append(True))
-        self._operator.refresh(exemplars=openmetrics).addCallback(
-            lambda _: None if left else self._make(request, openmetrics=openmetrics)
-        ).addErrback(_not_made)
+        made = self._operator.refresh(exemplars=openmetrics).addCallback(
+            lambda _: self._operator.measure(exemplars=openmetrics)
+        )
+        made.addCallback(lambda found: None if left else self._make(request, *found, openmetrics=openmetrics))
+        made.addErrback(lambda failure: None if left else self._refuse(request, failure))
+        made.addErrback(_not_made)
         return NOT_DONE_YET
 
-    def _make(self, request: Request, *, openmetrics: bool) -> None:
-        try:
-            measures, process = self._operator.measures(exemplars=openmetrics)
-        except Refused as refused:
-            finish(request, refused)
-            return
+    def _refuse(self, request: Request, failure: Failure) -> None:
+        failure.trap(Refused)
+        finish(request, failure.value)
+
+    def _make(self, request: Request, measures: Measures, process: ProcessMeasures, *, openmetrics: bool) -> None:
         request.setHeader(b"content-type", (OPENMETRICS if openmetrics else TEXT).encode("ascii"))
         made: list[bytes] = []
         making = self._cooperator.cooperate(

@@ -134,6 +134,11 @@ class Attempt:
         self.hedge: bool = False
         self.stream: int = 0
 
+    @property
+    def told_nothing(self) -> bool:
+        """Whether it was the first one, and its client left before anything was known of its backend."""
+        return self.before is None and self.outcome is Outcome.CLIENT_GONE
+
     def __repr__(self) -> str:
         outcome = self.outcome
         return f"<Attempt at {self.lease.backend.name}: {'under way' if outcome is None else outcome.name}>"

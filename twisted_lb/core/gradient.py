@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from math import exp, log, sqrt
 from typing import Final
 
-from mypy_extensions import mypyc_attr
-
 from twisted_lb.core.never import NEVER
 
 # Envoy's bounds of the gradient, so that no single window moves the limit by much more than a half.
@@ -78,7 +76,6 @@ def gradient_step(limit: float, unloaded_s: float, sample_s: float, tolerance_pe
     return moved + sqrt(moved)
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class Gradient:
     """The adaptive limit of one backend. All times are monotonic seconds.
 
@@ -146,6 +143,11 @@ class Gradient:
         self.limit = int(self._estimate)
         if self._probe:
             self.limit = max(rules.least, min(self._probe, self.limit))
+
+    def begin_at(self, limit: int) -> None:
+        """Begin with this limit, which was found before this process began; nothing else is known."""
+        self._estimate = self._within(float(limit))
+        self.limit = int(self._estimate)
 
     def leased(self, in_flight: int) -> None:
         """The backend has got a request, and has so many now."""

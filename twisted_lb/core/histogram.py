@@ -13,6 +13,7 @@ _UNITS_PER_S: Final = 1048576.0
 _PER_DOUBLING_BITS: Final = 3
 # Up to 1,024 s; the last slot holds what is longer.
 LONGEST_S: Final = 1024.0
+_SHORT: Final = 4096
 SLOTS: Final = ((30 - _PER_DOUBLING_BITS) << _PER_DOUBLING_BITS) + 9
 
 
@@ -24,17 +25,25 @@ def slot_of(seconds: float) -> int:
     units = int(scaled)
     if float(units) == scaled:
         units -= 1  # rounded up, less one: an edge belongs to the slot below it, as `le` has it
-    if units < 8:
-        return max(0, units)
-    # By shifts: compiled they cost next to nothing, unlike `bit_length`.
-    shift = 0
-    while units >= 256:
+    if units < 0:
+        return 0
+    doubled = 0
+    while units >= _SHORT:
         units >>= 4
-        shift += 4
-    while units >= 16:
-        units >>= 1
-        shift += 1
-    return (shift << _PER_DOUBLING_BITS) + units
+        doubled += 4 << _PER_DOUBLING_BITS
+    return doubled + _SLOT_OF_SHORT[units]
+
+
+def _slots_of_short() -> bytes:
+    """The slots of all durations up to 4 ms, by their units: most durations are such, and all others so many doublings of one."""
+    slots = []
+    for units in range(_SHORT):
+        doublings = max(units.bit_length() - 1 - _PER_DOUBLING_BITS, 0)
+        slots.append((doublings << _PER_DOUBLING_BITS) + (units >> doublings))
+    return bytes(slots)
+
+
+_SLOT_OF_SHORT: Final = _slots_of_short()
 
 
 def upper_edge(slot: int) -> float:

@@ -3,7 +3,7 @@
 Counters only grow; a window is the difference of two moments, of readings as of numbers.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
@@ -14,7 +14,7 @@ from twisted_lb.core.flow import Flow, Flows
 from twisted_lb.core.gate import Gate
 from twisted_lb.core.grpc import OTHER
 from twisted_lb.core.handshake_counts import HandshakeCounts
-from twisted_lb.core.histogram import NOTHING, Reading, reading_of
+from twisted_lb.core.histogram import NOTHING, Reading, reading_of, together
 from twisted_lb.core.http2_counts import Http2Counts
 from twisted_lb.core.levels import Levels
 from twisted_lb.core.pickers.minding import NOT_MINDED, MindedMeasures
@@ -392,8 +392,26 @@ def pool_measures(
     now: float,
     shared: Mapping[Backend, tuple[int, int]] | None = None,
 ) -> PoolMeasures:
-    """The measures of a pool, to which these flows led. `connections` to each backend are (open, idle), `shared` of them those of HTTP/2
-    (open, calls on them), None where it speaks none.
+    """The measures of a pool, see `measuring_pool`, all at once."""
+    making = measuring_pool(pool, flows, connections, now, shared)
+    while True:
+        try:
+            next(making)
+        except StopIteration as over:
+            measures = over.value
+            assert isinstance(measures, PoolMeasures)
+            return measures
+
+
+def measuring_pool(
+    pool: Pool,
+    flows: Iterable[Flow],
+    connections: Mapping[Backend, tuple[int, int]],
+    now: float,
+    shared: Mapping[Backend, tuple[int, int]] | None = None,
+) -> Generator[None, None, PoolMeasures]:
+    """The measures of a pool, to which these flows led; it yields behind each portion of the backends. `connections` to each backend are
+    (open, idle), `shared` of them those of HTTP/2 (open, calls on them), None where it speaks none.
     """
     totals = pool.totals
     durations = [one.reading() for one in totals.durations]
@@ -410,6 +428,18 @@ def pool_measures(
     members, heard = list(pool.backends.values()), pool.settings.agents or pool.settings.busy
     everybody = [*members, *pool.leaving, *pool.resting]
     bindings = pool.bindings
+    outcomes = tuple(map(sum, zip(totals.gone_outcomes, *(one.outcomes for one in everybody), strict=True)))
+    lasted = together([totals.gone_durations, *(one for backend in everybody for one in backend.totals.lasted)])
+    lasted_s = totals.gone_durations.total_s + sum(
+        one.total_s for backend in everybody for one in backend.totals.lasted if one is not None
+    )
+    backends: list[BackendMeasures] = []
+    for one in members:
+        backends.append(
+            _backend_measures(one, connections.get(one, (0, 0)), (shared or {}).get(one, (0, 0)), now, heard=heard)
+        )
+        if len(backends) % _AT_ONCE == 0:
+            yield
     return PoolMeasures(
         name=pool.name,
         in_flight=pool.leases,
@@ -432,12 +462,9 @@ def pool_measures(
         hedge_delay_s=None if pool.hedging is None else pool.hedging.known_s,
         bytes_up=bytes_up,
         bytes_down=bytes_down,
-        outcomes=tuple(map(sum, zip(totals.gone_outcomes, *(one.outcomes for one in everybody), strict=True))),
-        backend_durations=_total([totals.gone_durations.reading(), *(_duration(one) for one in everybody)]),
-        backends=tuple(
-            _backend_measures(one, connections.get(one, (0, 0)), (shared or {}).get(one, (0, 0)), now, heard=heard)
-            for one in members
-        ),
+        outcomes=outcomes,
+        backend_durations=Reading(lasted or NOTHING.counts, lasted_s),
+        backends=tuple(backends),
         minded=pool.minded or NOT_MINDED,
         prefixes=tuple(pool.prefixes.items()),
         affinity=None if bindings is None else tuple(totals.affinity),
@@ -461,6 +488,8 @@ def _levels(levels: Levels) -> tuple[tuple[str, int, int], ...]:
     return tuple(zip(names, levels.shares, levels.usable, strict=True))
 
 
+# So many backends are one portion: some milliseconds.
+_AT_ONCE: Final = 100
 _NO_SKIPS: Final[Numbers] = (0,) * len(Skipped)
 
 

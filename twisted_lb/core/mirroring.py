@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
+from twisted_lb.core.tallies import Amount
+
 # Among the methods: all of them.
 EVERY_METHOD: Final = b"*"
 
@@ -40,12 +42,21 @@ class Mirroring:
     `Unmirrored`. Under way is each from when it is chosen to its end, so that what is held of bodies is bounded too.
     """
 
-    __slots__ = ("running", "sent", "unsent")
+    __slots__ = ("_running", "sent", "unsent")
 
     def __init__(self) -> None:
-        self.running: int = 0
+        self._running: Amount = Amount()
         self.sent: int = 0
         self.unsent: Final[list[int]] = [0] * len(Unmirrored)
+
+    def share(self, running: Amount) -> None:
+        """Count those under way with other processes, for all of which a bound is one; none is under way yet."""
+        self._running = running
+
+    @property
+    def running(self) -> int:
+        """How many are under way in this process."""
+        return self._running.own
 
     def chooses(self, settings: MirrorSettings, method: bytes, body_bytes: int, rng: Random) -> bool:
         """Whether a request is mirrored, which is under way then, until `over`. `body_bytes` is what it says of its body, less than
@@ -53,18 +64,17 @@ class Mirroring:
         """
         if not settings.takes(method) or (settings.percent < 100 and rng.random() * 100 >= settings.percent):
             return False
-        if self.running >= settings.most:
+        if not self._running.take(1, settings.most):
             self.unsent[Unmirrored.BUSY] += 1
             return False
         if body_bytes > settings.body_bytes:
-            self.unsent[Unmirrored.TOO_LONG] += 1
+            self.over(Unmirrored.TOO_LONG)
             return False
-        self.running += 1
         return True
 
     def over(self, why: Unmirrored | None = None) -> None:
         """One is not under way any more; `why` it was not sent."""
-        self.running -= 1
+        self._running.add(-1)
         if why is not None:
             self.unsent[why] += 1
 

@@ -56,6 +56,7 @@ from twisted_lb.core.slow_start import follow_ramps
 from twisted_lb.core.snapshot import PoolSnapshot, snapshot_of
 from twisted_lb.core.standing import Skipped
 from twisted_lb.core.succession import Resting, Succession
+from twisted_lb.core.tallies import Amount
 from twisted_lb.core.totals import PoolTotals
 
 # While nobody is usable and nobody checks, a request that waits is the trial of a backend that was refused, so often: one
@@ -82,7 +83,8 @@ class Pool:
     `on_event` is told every change of state, after it has happened. Requests in flight are counted in `counts`, the
     pool's own unless given. `stopwatch` measures how long policies of one's own take; None: nothing does. `chance` is for how
     long who was ejected rests, `jitter` for how long requests wait before they are tried again, so that these move no pick; `rng` unless
-    given; `reserve` is that of the retry budget, its own unless given; `bind` makes what is bound by affinity. All times are monotonic seconds.
+    given; `reserve` is that of the retry budget, its own unless given; `bind` makes what is bound by affinity; `all_waiting` is how many requests wait in several processes, for all of which the queue's
+    length is one. All times are monotonic seconds.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Pool:
         jitter: Random | None = None,
         reserve: Reserve | None = None,
         bind: Callable[[AffinityRules], Bindings] = Bindings,
+        all_waiting: Amount | None = None,
     ) -> None:
         self.name: Final = name
         self.backends: dict[str, Backend] = {}
@@ -114,6 +117,7 @@ class Pool:
         self._loads: Loads | None = self._measuring(policy)
         self._outliers: Final = Outliers(name, settings.ejection, rng if chance is None else chance)
         self._queue: Final = Queue()
+        self._all_waiting: Final = all_waiting
         self.pace: Final = Pace()
         self._bind: Final = bind
         self.bindings: Bindings | None = None if settings.affinity is None else bind(settings.affinity)  # affinity
@@ -619,7 +623,7 @@ class Pool:
         scene = self._scene
         if scene is None:
             scene = self._set(picker, now)
-        trial = self._begins_trial(backend, now)
+        trial = backend.ejection.active and self._begins_trial(backend, now)
         if trial or backend.limit:
             backend.refresh_usable()
         backend.requests += 1
@@ -702,6 +706,7 @@ class Pool:
         latest = NEVER if deadline == NEVER else deadline - self.pace.reserve_s(deadline - now)
         ticket = Ticket(ask, now, until, () if exhausted else tried, only, again=again, latest=latest)
         self._queue.join(ticket)
+        self._tell_waiting()
         if exhausted:
             self._hasten(now)
         return ticket
@@ -727,6 +732,8 @@ class Pool:
         if not most or (self._wait_s <= 0 and not self._has_place(tried, only)):
             return False
         waiting = self._queue.waiting
+        if self._all_waiting is not None:
+            waiting += self._all_waiting.elsewhere
         if waiting >= most and waiting >= most + self._room(tried):
             return False
         if only is not None:
@@ -771,6 +778,13 @@ class Pool:
     def withdraw(self, ticket: Ticket) -> None:
         """Take a ticket out of the queue; harmless when its verdict was told already."""
         self._queue.leave(ticket)
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        """Have other processes know how many wait here."""
+        told = self._all_waiting
+        if told is not None and told.own != self._queue.waiting:
+            told.add(self._queue.waiting - told.own)
 
     @property
     def waiting(self) -> int:
@@ -789,6 +803,7 @@ class Pool:
         tickets = list(self._queue)
         for ticket in tickets:
             self._queue.leave(ticket)
+        self._tell_waiting()
         return [(ticket, Refusal.NO_BACKEND) for ticket in tickets]
 
     def grants(self, now: float) -> list[tuple[Ticket, Lease | Refusal]]:
@@ -821,6 +836,7 @@ class Pool:
                     queue.prolong(ticket, longer)
                 else:
                     self._refuse(ticket, self._refusal(ticket.tried, ticket.only), verdicts)
+        self._tell_waiting()
         return verdicts
 
     def _desert(self, verdicts: list[tuple[Ticket, Lease | Refusal]]) -> None:

@@ -77,15 +77,21 @@ class Hashes:
         number = int.from_bytes(self._begun.digest(), "big")
         self._limit: Final = (number % ((1 << _LIMIT_BITS) - 1) + 1) << _KEY_BITS
 
-    def made(self, slot_hash: int) -> bool:
-        """Whether a hash is one of this limit's keys."""
-        return slot_hash >> _KEY_BITS << _KEY_BITS == self._limit
+    @property
+    def limit(self) -> int:
+        """What `limit_of` says of the hashes of this limit's keys."""
+        return self._limit >> _KEY_BITS
 
     def of(self, key: bytes) -> int:
         """The hash of a key: the first bits say the limit, and it is never 0."""
         state = self._begun.copy()
         state.update(key)
         return self._limit | (int.from_bytes(state.digest(), "big") & ((1 << _KEY_BITS) - 1))
+
+
+def limit_of(slot_hash: int) -> int:
+    """Of which limit a hash is a key's."""
+    return slot_hash >> _KEY_BITS
 
 
 class Rates:

@@ -178,16 +178,20 @@ Observer = Callable[[Record], None]
 
 class Observers:
     """Who is told of requests: `of_all` the record of each, `of_failures` of those that are not plain. Where nobody is of
-    the former (`watching`), a plain request has no record, and costs none.
+    the former (`watching`), a plain request has no record, and costs none. `leavers`: somebody is interested in requests whose clients just
+    left, with whom nothing had gone wrong; of these there may be floods (rapid reset).
     """
 
-    __slots__ = ("anybody", "of_all", "of_failures", "watching")
+    __slots__ = ("anybody", "leavers", "of_all", "of_failures", "watching")
 
-    def __init__(self, of_all: Sequence[Observer] = (), of_failures: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self, of_all: Sequence[Observer] = (), of_failures: Sequence[Observer] = (), *, leavers: bool = True
+    ) -> None:
         self.of_all: Final = tuple(of_all)
         self.of_failures: Final = tuple(of_failures)
         self.watching: Final = bool(of_all)
         self.anybody: Final = bool(of_all or of_failures)
+        self.leavers: Final = bool(of_all or (of_failures and leavers))
 
     def tell(self, record: Record) -> None:
         """Tell all whom it concerns."""

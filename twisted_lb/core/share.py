@@ -8,7 +8,7 @@ from twisted_lb.core.counts import Counts
 from twisted_lb.core.rate import CELLS, Hashes, Rates
 from twisted_lb.core.reserve import Reserve, SharedReserve
 from twisted_lb.core.running import Running
-from twisted_lb.core.shared_bindings import SharedBindings
+from twisted_lb.core.shared_bindings import Census, SharedBindings
 from twisted_lb.core.shared_running import SharedRunning
 from twisted_lb.core.tallies import Amount, SharedAmount, Tallies
 
@@ -20,8 +20,8 @@ def _none() -> int:
 class Share:
     """Which one this is of so many processes (`number`, from 0), and what they share. `counts` makes what a pool counts its requests in
     flight in; `rates` is the memory of rate limits, and `secret` that of their keys: left out, they are a process's own. So are `clients`,
-    tallies by the key of a client, `sums`, of one thing each, `reserves` of retries, and `bindings` (affinity), which one of them counts. `on_their_way` says how many connections were handed on to another
-    one that has not taken them in yet.
+    tallies by the key of a client, `sums`, of one thing each, `reserves` of retries, and `bindings` (affinity), which one of
+    them counts. `on_their_way` says how many connections were handed on to another one that has not taken them in yet.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Share:
         self._sums: Final = sums
         self._reserves: Final = reserves
         self._bindings: Final = bindings
-        self._counts_bindings: Final = counts_bindings
+        self._census: Final = Census(bindings) if bindings is not None and counts_bindings else None
 
     def new_rates(self) -> Rates:
         """The table of rate limits."""
@@ -69,7 +69,7 @@ class Share:
         """What is bound in a pool by these rules (affinity)."""
         if self._bindings is None:
             return Bindings(rules)
-        return SharedBindings(rules, self._bindings, pool, self.secret, counts=self._counts_bindings)
+        return SharedBindings(rules, self._bindings, pool, self.secret, self._census)
 
     def amount(self, what: str) -> Amount | None:
         """How much there is of what has this name in all of them; None where there is one process alone."""

@@ -117,12 +117,24 @@ class Learner:
         self._windows: dict[int, int] = {}  # by column, the last one of its gradient
         self._numbers: int = 0  # of windows, whatever they are of
 
-    def follow(self, gradients: Mapping[int, Gradient]) -> None:
-        """Learn for these columns, and no others: what was told there before is not theirs."""
+    def follow(self, gradients: Mapping[int, Gradient]) -> list[int]:
+        """Learn for these columns, and no others: what was told there before is not theirs. Which of them begin with what another process
+        has learnt, whose place this one has taken: they have another limit now.
+        """
+        for column in self._seen:
+            if column not in gradients:
+                self._said[column * WORDS + _LIMIT] = 0
+        begun: list[int] = []
+        for column, gradient in gradients.items():
+            found: int = 0 if column in self._seen else self._said[column * WORDS + _LIMIT]
+            if found and not gradient.windows:
+                gradient.begin_at(found)
+                begun.append(column)
         self._seen = {column: self._seen.get(column) or self._told(column) for column in gradients}
         self._windows = {column: count for column, count in self._windows.items() if column in gradients}
         for column, gradient in gradients.items():
             self.say(column, gradient)
+        return begun
 
     def learn(self, column: int, gradient: Gradient, in_flight: int, now: float) -> bool:
         """Learn from what was told in a column since the last time. Whether the limit is another one now. O(rows)."""

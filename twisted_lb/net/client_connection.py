@@ -11,7 +11,7 @@ from twisted_lb.core.never import NEVER
 from twisted_lb.core.notes import Note
 from twisted_lb.core.running import Running
 from twisted_lb.net.clock import Clock
-from twisted_lb.net.deadlines import Deadline
+from twisted_lb.net.deadlines import Deadline, Expecting
 from twisted_lb.net.frontend import STOPS, Frontend
 from twisted_lb.net.interfaces import UNKNOWN, Producer, StreamTransport
 from twisted_lb.net.proxied import proxy_header
@@ -31,12 +31,8 @@ _NOBODY: Final = Client(b"unknown")
 
 
 @trait
-class Speaker:
+class Speaker(Expecting):
     """The protocol that is spoken with a client (HTTP/1.1, say), as far as the client's connection asks it."""
-
-    def timed_out(self) -> None:
-        """The deadline of the connection has passed: what it waited for did not come."""
-        raise NotImplementedError
 
     def drain(self) -> None:
         """Drain the connection: finish what has begun; each response from now on ends it."""
@@ -109,7 +105,7 @@ class ClientConnection:
         self._spread: float = 0.0  # of the bounds of its life; 0.0 while nobody asked
         self._frontend: Final = frontend
         self._speaker: Speaker | None = speaker
-        self._deadline: Final = Deadline(speaker.timed_out)
+        self._deadline: Deadline = frontend.deadlines.take(speaker)
         self._inside: str | None = None  # the key under which the gate has counted it
         self._asking: str = ""  # and that of the client whose request is under way, on a shared one
         self._patience_s: float = NEVER  # what was left of the time for the body when it was paused
@@ -154,14 +150,16 @@ class ClientConnection:
 
     def lost(self) -> None:
         """The connection is gone."""
+        frontend = self._frontend
         self.transport = None
         if self.bound is not None:
             self._close_bound()
         self._speaker = None  # no circle: reference counts free both at once
-        self._deadline.end()
-        self._frontend.clients.pop(self, None)
+        self._deadline = frontend.deadlines.give(self._deadline)
+        if self in frontend.clients:
+            del frontend.clients[self]
         if self._inside is not None:
-            self._frontend.gate.leave(self._inside)
+            frontend.gate.leave(self._inside)
             self._inside = None
         if self.counted:
             self.end_request()

@@ -138,7 +138,11 @@ class Cluster(Keeper):
             jitter=runtime.stream(f"backoff {name}"),
             reserve=runtime.share.reserve(name),
             bind=partial(runtime.share.bindings, name),
+            all_waiting=runtime.share.amount(f"queue of {name}"),
         )
+        mirrored = runtime.share.amount(f"mirrored of {name}")
+        if mirrored is not None:
+            self.pool.totals.mirroring.share(mirrored)
         self.bonds: Bonds | None = None if affinity is None else Bonds(affinity, self.pool, secret=runtime.share.secret)
         self.checks: Checking | None = None
         self.agents: Checking | None = None  # at a port of their own

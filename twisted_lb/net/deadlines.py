@@ -7,7 +7,7 @@ in its slot and is put into the right one when the wheel comes by (Varghese and 
 from collections.abc import Callable
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from mypy_extensions import mypyc_attr, trait
 from twisted.logger import Logger
 
 from twisted_lb.core.never import NEVER
@@ -27,18 +27,32 @@ _SHORTEST_S: Final = TICK_S / 100
 _log = Logger("twisted_lb.net.deadlines")  # by name: compiled, there is no frame to learn it from
 
 
+# So many deadlines of connections, streams and calls that are gone wait for new ones.
+_SPARE_MOST: Final = 4096
+
+
 def _nothing() -> None:
     """The callback of a deadline that has ended: nothing."""
 
 
+@trait
+class Expecting:
+    """Who is told of a deadline without a callback that would have to be made for it."""
+
+    def timed_out(self) -> None:
+        """The deadline has passed: what it waited for did not come."""
+        raise NotImplementedError
+
+
 @mypyc_attr(free_list_len=1)
 class Deadline:
-    """A moment at which `callback` runs, unless it was moved or disarmed before. Not armed when made."""
+    """A moment at which `callback` runs, or `owner` is told, unless it was moved or disarmed before. Not armed when made."""
 
-    __slots__ = ("callback", "due", "settled_from", "slot")
+    __slots__ = ("callback", "due", "owner", "settled_from", "slot")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] = callback
+        self.owner: Expecting | None = None
         self.due: float = NEVER
         self.slot: int = _NOWHERE
         # A moment before this one belongs into an earlier slot.
@@ -75,9 +89,37 @@ class Deadlines:
         self._ticking: bool = False
         self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
+        # Those that were given back: most are in the wheel, where a new one's is to be, and are not put there again.
+        self._spare: Final[list[Deadline]] = []
+        self._ended: Final = Deadline(_nothing)
+
+    def take(self, owner: Expecting) -> Deadline:
+        """A deadline for this owner, mostly one that another has given back. Not armed; `give` ends it."""
+        deadline = self._spare.pop() if self._spare else Deadline(_nothing)
+        deadline.owner = owner
+        return deadline
+
+    def take_for(self, callback: Callable[[], None]) -> Deadline:
+        """The same for a callback."""
+        if not self._spare:
+            return Deadline(callback)
+        deadline = self._spare.pop()
+        deadline.callback = callback
+        return deadline
+
+    def give(self, deadline: Deadline) -> Deadline:
+        """Give back a deadline that was taken, exactly once, for one to have in its place that is for nobody; harmless with that one."""
+        if deadline is not self._ended:
+            deadline.due = NEVER
+            deadline.owner = None
+            deadline.callback = _nothing
+            if len(self._spare) < _SPARE_MOST:
+                self._spare.append(deadline)
+        return self._ended
 
     def stop(self) -> None:
         """Forget all deadlines: nothing runs any more."""
+        self._spare.clear()
         slots = self._slots
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():
@@ -151,8 +193,12 @@ class Deadlines:
                 self._put(deadline, int(deadline.due / TICK_S) + 1)
             return
         deadline.due = NEVER
+        owner = deadline.owner
         try:
-            deadline.callback()
+            if owner is not None:
+                owner.timed_out()
+            else:
+                deadline.callback()
         except Exception:
             _log.failure("a deadline's callback failed")
 

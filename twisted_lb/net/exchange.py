@@ -699,7 +699,10 @@ class Exchange(Hedgeable):
         head = self.head
         # No longer than all attempts together may take, and each of them.
         due = attempt.due = min(attempts.due, now + self.route.rules.attempt_s)
-        upstream.begin(self, self.head_for(attempt), head, due)
+        if self.route.rules.fits or not head.fields.has_host:
+            upstream.begin(self, self._fitted(attempt), head, due)
+        else:  # as a rule
+            upstream.begin(self, head.line + self._upstream_head, head, due)
         if head.fields.framing != 0:
             self._send_held(upstream)
 
@@ -1075,12 +1078,12 @@ class Exchange(Hedgeable):
         self._delivering = None
         self._end()
         self._tell_end()
-        self._finish(trailers)
+        self.client.finish(self._told_trailers(trailers))
 
-    def _finish(self, trailers: bytes) -> None:
-        if trailers and self.route.rules.edits_answers:
-            trailers = self.route.rules.response_edits.kept(trailers)
-        self.client.finish(trailers)
+    def _told_trailers(self, trailers: bytes) -> bytes:
+        """What the client is told of the trailers of its answer."""
+        rules = self.route.rules
+        return rules.response_edits.kept(trailers) if trailers and rules.edits_answers else trailers
 
     def _streamed(self) -> None:
         """Count the gap before a further piece of a streamed answer. What came with one look at the socket has none."""
@@ -1138,7 +1141,7 @@ class Exchange(Hedgeable):
             record = self._record()
             record.ended_by = _OK
             observers.tell(record)
-        self._finish(trailers)
+        self.client.finish(self._told_trailers(trailers) if trailers else trailers)
 
     def keep(self, upstream: Upstream) -> bool:
         """See Requester."""
@@ -1393,6 +1396,8 @@ class Exchange(Hedgeable):
         frontend.notes.add(note)
         observers = frontend.observers
         if not observers.anybody:
+            return
+        if cut is Outcome.CLIENT_GONE and not observers.leavers and (last is None or last.told_nothing):
             return
         record = self._record()
         record.ended_by, record.detail = ended_by, detail

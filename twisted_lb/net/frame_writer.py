@@ -10,13 +10,27 @@ from twisted_lb.core.glitches import Glitches
 from twisted_lb.net.clock import Soon
 from twisted_lb.net.interfaces import StreamTransport
 from twisted_lb.wire.http2.errors import FLOW_CONTROL_ERROR, Http2Error
-from twisted_lb.wire.http2.frames import DATA, END_STREAM, WINDOW_BYTES, WINDOW_MOST, frame_head, headers_frames
+from twisted_lb.wire.http2.frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    FRAME_BYTES,
+    HEAD_BYTES,
+    HEADERS,
+    WINDOW_BYTES,
+    WINDOW_MOST,
+    frame_head,
+    headers_frames,
+)
 
 # A batch of frames leaves at its end, or when so many bytes are here.
 _FLUSH_BYTES: Final = 65536
 # More than this, in pieces that are not too many, is not copied into one.
 _JOINED_BYTES: Final = 16384
 _PIECES_MOST: Final = 1000
+# Kinds and flags of the two frames of an answer that is here as a whole.
+_HEADERS_ALONE: Final = HEADERS << 40 | END_HEADERS << 32
+_DATA_ALONE: Final = DATA << 40 | END_STREAM << 32
 
 
 class BodySender(Protocol):
@@ -35,7 +49,8 @@ class BodySender(Protocol):
 class FrameWriter:
     """One connection's frames to its peer. `window`: what the peer takes of all bodies together; `full`: it does not read as fast as we
     write (back-pressure), and bodies wait; `behind`: how many bytes were sent since then, of which `fell_behind` is told. `sent`: bytes of
-    bodies so far, which pay for glitches. `before`: what the next field block is to begin with.
+    bodies so far, which pay for glitches. `before`: what the next field block is to begin with. `last_frame`: what `end_data` knows the last
+    frame by that `send_body` has sent, and `last_bytes` what that brought.
     """
 
     __slots__ = (
@@ -53,6 +68,8 @@ class FrameWriter:
         "before",
         "behind",
         "full",
+        "last_bytes",
+        "last_frame",
         "sent",
         "window",
     )
@@ -63,6 +80,8 @@ class FrameWriter:
         self.behind: int = 0
         self.sent: int = 0
         self.before: bytes = b""
+        self.last_frame: int = 0
+        self.last_bytes: int = 0
         self._soon: Final = soon
         self._glitches: Final = glitches
         self._fell_behind: Callable[[int], None] | None = fell_behind
@@ -108,15 +127,74 @@ class FrameWriter:
         if self.before:
             block = self.before + block
             self.before = b""
+        size = len(block)
+        if size <= FRAME_BYTES:
+            flags = END_HEADERS | END_STREAM if ended else END_HEADERS
+            self.send(frame_head(size, HEADERS, flags, number), block)
+            return
         frames = headers_frames(number, block, ended=ended)
         for at in range(0, len(frames), 2):
             self.send(frames[at], frames[at + 1])
+
+    def send_answer(self, number: int, block: bytes, body: bytes) -> None:
+        """Send a whole answer, which ends its stream: its head, and a body, perhaps empty, for which the windows have room."""
+        size, head_size = len(body), len(block)
+        if not size or self.before or head_size > FRAME_BYTES:
+            self.send_block(number, block, ended=not size)
+            if self.take_window(size):
+                self.send_data(number, body, END_STREAM)
+            return
+        self.window -= size
+        self.sent += size
+        self._glitches.paid += 2 + (size >> 10)
+        # As `frame_head`, without the calls.
+        head = (head_size << 48 | _HEADERS_ALONE | number).to_bytes(HEAD_BYTES, "big")
+        self._out += [head, block, (size << 48 | _DATA_ALONE | number).to_bytes(HEAD_BYTES, "big"), body]
+        self._out_bytes += head_size + size + 2 * HEAD_BYTES
+        if self._out_bytes > _FLUSH_BYTES:
+            self.flush()
+        elif not self._flushing:
+            self._flush_soon()
 
     def send_data(self, number: int, payload: bytes, flags: int) -> int:
         """Send a frame of a body, for which the windows have room; what `end_data` knows it by."""
         mark = self._gone + len(self._out)
         self.send(frame_head(len(payload), DATA, flags, number), payload)
         return mark
+
+    def send_body(self, number: int, payload: bytes, most: int) -> int:
+        """Send the beginning of a body, of at most so many bytes, as far as the connection's window takes it; how much that was. Of what is
+        more than a frame nothing, where others wait for their turns.
+        """
+        size = len(payload)
+        if self.full or (size > FRAME_BYTES and self._line):
+            return 0
+        size = min(size, most, self.window)
+        if size <= 0:
+            return 0
+        self.window -= size
+        self.sent += size
+        out = self._out
+        if size <= FRAME_BYTES:
+            last, frames = size, 1
+            out += [frame_head(size, DATA, 0, number), payload if size == len(payload) else payload[:size]]
+        else:
+            frames = (size + FRAME_BYTES - 1) // FRAME_BYTES
+            begin = (frames - 1) * FRAME_BYTES
+            last = size - begin
+            head = frame_head(FRAME_BYTES, DATA, 0, number)
+            for at in range(0, begin, FRAME_BYTES):
+                out += [head, payload[at : at + FRAME_BYTES]]
+            out += [frame_head(last, DATA, 0, number), payload[begin:size]]
+        self.last_frame = self._gone + len(out) - 2
+        self.last_bytes = last
+        self._glitches.paid += 2 * frames + (size >> 10)
+        self._out_bytes += size + HEAD_BYTES * frames
+        if self._out_bytes > _FLUSH_BYTES:
+            self.flush()
+        elif not self._flushing:
+            self._flush_soon()
+        return size
 
     def end_data(self, number: int, mark: int, size: int) -> bool:
         """Let a frame with so much of a body be the last of its stream; False, and nothing is changed, where it has left already."""

@@ -48,6 +48,9 @@ _BODY: Final = State.BODY
 _ANSWERING: Final = State.ANSWERING
 _LINGERING: Final = State.LINGERING
 
+# What ends the head of the last answer on a connection.
+_LAST: Final = b"Connection: close\r\n\r\n"
+
 # Read-ahead: pipelined requests are kept up to here while one is answered; then the client has to wait (head-of-line).
 _AHEAD_BYTES: Final = 65536
 # Fairness: of requests that get a local reply at once so many are answered at a time; then others have their turn.
@@ -324,8 +327,8 @@ class Http1(ClientSide, Receiver, Speaker):
             self._persist = False
         out = self._out
         out.chunked = framing < 0 and self._version == 11
-        if self._version == 11 and self._persist and head.dated and not extra:
-            out.held = head.wire + CRLF
+        if self._version == 11 and head.dated and not extra:
+            out.held = head.wire + (CRLF if self._persist else _LAST)
             return
         if framing < 0 and self._version == 10:
             self._persist = False

@@ -161,7 +161,10 @@ class Http1Upstream(Upstream, Receiver):
         fields = request.fields
         self._unmet = fields.expects
         self.bound = self.bound or fields.binds
-        self._deadlines.arm(self._deadline, due)
+        deadline = self._deadline
+        deadline.due = due
+        if due < deadline.settled_from:
+            self._deadlines.arm(deadline, due)
         if fields.framing == 0:
             self._request_ended = True
             transport = self._transport
@@ -344,7 +347,10 @@ class Http1Upstream(Upstream, Receiver):
                 self._paused = False
                 if self._transport is not None:
                     self._transport.resumeProducing()
-            self._deadlines.arm(self._deadline, self.reuse_until)
+            deadline = self._deadline
+            deadline.due = self.reuse_until
+            if self.reuse_until < deadline.settled_from:
+                self._deadlines.arm(deadline, self.reuse_until)
         else:
             self.close()
         requester.response_ended(trailers)

@@ -261,12 +261,13 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
 
     def block_received(self, stream: int, block: bytes, *, ended: bool) -> None:
         """See FrameReceiver."""
-        limits = self._connection.rules.limits
+        connection, decoder = self._connection, self._decoder
+        limits = connection.rules.limits
         # Always decoded: the table must stay that of the client.
-        entries = self._decoder.decode(block, limits.head_bytes, limits.fields)
-        excess = self._decoder.excess
+        entries = decoder.decode(block, limits.head_bytes, limits.fields)
+        excess = decoder.excess
         if excess:
-            self._glitch(self._decoder.excess_cost, "heads that are too long")
+            self._glitch(decoder.excess_cost, "heads that are too long")
         if stream <= self._last:
             self._trailers_received(stream, entries, excess, ended=ended)
             return
@@ -285,27 +286,29 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if self._opened == _MOST_AT_ONCE:
             self._stop_reading()
             self._frontend.runtime.soon(self._go_on)
-        rules = self._frontend.client_rules
-        connection = self._connection
+        frontend, reader = self._frontend, self._requests
+        rules = frontend.client_rules
         if rules is not connection.rules:
             connection.go_by(rules)
-        self.requests += 1
-        counts = self._frontend.http2_counts
+        count = self.requests = self.requests + 1
+        counts = frontend.http2_counts
         counts.streams += 1
         counts.streams_total += 1
-        opened = Http2Stream(self, self._writer, self._frontend, connection, stream, self._initial_window)
-        opened.first_of_its_connection = self.requests == 1
+        opened = Http2Stream(self, self._writer, frontend, connection, stream, self._initial_window)
+        if count == 1:
+            opened.first_of_its_connection = True
         self._streams[stream] = opened
         try:
-            _check(excess)
-            head = self._requests.read(entries, self._decoder.path, limits, ended=ended)
-            if self._requests.protocol:
+            if excess:
+                raise _too_much(excess)
+            head = reader.read(entries, decoder.path, limits, ended=ended)
+            if reader.protocol:
                 head = self._connecting(opened, head)
         except BadMessage as bad:
             self._refuse(opened, bad, ended=ended)
             return
         self._begin(opened, head, ended=ended)
-        if not connection.lasts(self.requests):
+        if not rules.lasting and not connection.lasts(count):
             self._leave()
 
     def _connecting(self, stream: Http2Stream, head: RequestHead) -> RequestHead:
@@ -381,7 +384,8 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         if not ended:
             raise Http2Error(PROTOCOL_ERROR, "fields within a body")
         try:
-            _check(excess)
+            if excess:
+                raise _too_much(excess)
             trailers = read_trailers(entries, self._connection.rules.limits)
         except BadMessage as bad:
             stream.fault(BadMessage(400, bad.reason))
@@ -559,7 +563,7 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         """See StreamOwner."""
         self._streams.pop(stream.number, None)
         self._frontend.http2_counts.streams -= 1
-        if stream.finishing:
+        if stream.finishing and self._glitches.count > 0.0:
             self._glitches.forgive()
         if self._streams or self._over:
             return
@@ -797,7 +801,6 @@ class Http2(FrameReceiver, Receiver, Speaker, StreamOwner):
         return f"<Http2 {self._connection.client.name}, {len(self._streams)} streams, {self.requests} requests>"
 
 
-def _check(excess: str) -> None:
-    """Refuse a field block of which there is too much."""
-    if excess:
-        raise BadMessage(431, excess)
+def _too_much(excess: str) -> BadMessage:
+    """Why a field block is refused of which there is too much."""
+    return BadMessage(431, excess)

@@ -45,6 +45,8 @@ _JOINED_BYTES: Final = 4096
 _SMALL_MOST: Final = 64
 # RFC 9110 6.4.1: their head is all of them, as to a HEAD.
 _NO_CONTENT: Final = (204, 304)
+# What comes at once leaves at once, so much of it, where nobody else waits for a turn.
+_AT_ONCE_BYTES: Final = 65536
 # Of a window that lets less than this of a frame through not much is opened.
 _DRIBBLE_BYTES: Final = 1024
 
@@ -90,6 +92,7 @@ class Http2Stream(ClientSide, TunnelStream):
         "_answer_ended",
         "_answered_bytes",
         "_asking",
+        "_body",
         "_connection",
         "_credit",
         "_deadline",
@@ -155,7 +158,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self._agreed: Agreed | None = None
         # The request.
         self._expected: int = -1  # how many bytes its body has, where that was said
-        self._held: list[bytes] = []  # of a body that is not taken for now, or not before the batch is over
+        self._held: list[bytes] | None = None  # of a body that is not taken for now, or not before the batch is over
         self._gathered: bool = False
         self._end_held: bool = False
         self._trailers: bytes = b""  # behind it, and then behind the answer
@@ -163,13 +166,14 @@ class Http2Stream(ClientSide, TunnelStream):
         self._credit: int = 0  # what has come, and its client was not told that more may
         self._patience_s: float = NEVER
         # The answer.
-        self._kept: deque[bytes] = deque()
+        self._kept: deque[bytes] | None = None
         self._kept_bytes: int = 0
         self._kept_at: int = 0  # of the first of them so much is sent
         self._last_frame: int = 0  # which one it was, and what it brought
         self._last_bytes: int = 0
         self._full: bool = False
-        self._head: bytes = b""  # of an answer without a body, until its end comes, or nothing does at once
+        self._head: bytes = b""  # until its end comes, or nothing does at once
+        self._body: bytes = b""  # the first piece behind it
         self._answer_ended: bool = False
         self._sent: int = 0
         # How far it was when it was last looked whether its client takes it, and how far the whole connection.
@@ -180,7 +184,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self._running: Sequence[Running] = ()
         self._running_for: str = ""
         self._asking: str = ""
-        self._deadline: Final = Deadline(self._timed_out)
+        self._deadline: Deadline | None = None  # most streams wait for nothing
 
     # Its beginning, and what the client says.
 
@@ -220,17 +224,15 @@ class Http2Stream(ClientSide, TunnelStream):
         if not self.exchange.route.takes(self.body_bytes):
             self.fault(BadMessage(413, "body too large"))
             return
-        self.extend_deadline(len(data))
-        if data:
-            if self._paused or (len(data) < _SMALL_BYTES and not ended):
-                self._hold(data)
-            elif self._held:
-                self._held.append(data)
-                self.pass_on()
-            else:
-                self.exchange.receive(data)
         if ended:
+            if data:
+                if self._paused or self._held is not None:
+                    self._hold(data)
+                else:
+                    self.exchange.receive(data)
             self.end_request(b"")
+        elif data:
+            self._hold(data)
         else:
             self._give_credit()
 
@@ -248,12 +250,14 @@ class Http2Stream(ClientSide, TunnelStream):
             self._give_credit()
 
     def _hold(self, data: bytes) -> None:
-        """Hold a piece of the body: its exchange takes none now, or it is small, and others may follow it at once."""
+        """Hold a piece of the body: its exchange takes none now, or others may follow it at once."""
         held = self._held
+        if held is None:
+            held = self._held = []
         held.append(data)
-        if len(held) >= _SMALL_MOST and len(held[-2]) < _SMALL_BYTES:
+        if len(data) < _SMALL_BYTES and len(held) >= _SMALL_MOST:
             self._held = [b"".join(held)]
-        if not self._paused and not self._gathered:
+        if not self._gathered and not self._paused:
             self._gathered = True
             self._owner.gather(self)
 
@@ -261,14 +265,16 @@ class Http2Stream(ClientSide, TunnelStream):
         """See StreamOwner.gather."""
         self._gathered = False
         held, tunnel = self._held, self._tunnel
-        if not held or self._paused or self.exchange is None or (self.key and tunnel is None):
+        if held is None or self._paused or self.exchange is None or (self.key and tunnel is None):
             return
-        self._held = []
+        self._held = None
         data = held[0] if len(held) == 1 else b"".join(held)
         if tunnel is not None:
             tunnel.received(data)
-        else:
-            self.exchange.receive(data)
+            return
+        self.extend_deadline(len(data))
+        self._give_credit()
+        self.exchange.receive(data)
 
     def end_request(self, trailers: bytes) -> None:
         """The request is complete."""
@@ -281,13 +287,13 @@ class Http2Stream(ClientSide, TunnelStream):
         self.request_ended = True
         self._patience_s = NEVER
         if not self._kept_bytes:
-            self._deadline.due = NEVER
-        if self._held and not self._paused:
+            self._disarm()
+        if self._held is not None and not self._paused:
             self.pass_on()
         exchange = self.exchange
         if exchange is None:
             self._linger_no_more()
-        elif self._held or self._paused:
+        elif self._held is not None or self._paused:
             # The end comes behind what is held; and who takes nothing for now is not told of it, as in HTTP/1.1.
             self._trailers = trailers
             self._end_held = True
@@ -319,9 +325,9 @@ class Http2Stream(ClientSide, TunnelStream):
         """See ClientSide: its window is not opened any more, and what it still takes is held here."""
         if not self._paused:
             self._paused = True
-            self._patience_s = self._deadline.due - self._connection.clock.now
+            self._patience_s = NEVER if self._deadline is None else self._deadline.due - self._connection.clock.now
             if not self.request_ended and not self._kept_bytes:
-                self._deadline.due = NEVER
+                self._disarm()
 
     def resume(self) -> None:
         """See ClientSide."""
@@ -329,15 +335,16 @@ class Http2Stream(ClientSide, TunnelStream):
             return
         self._paused = False
         held = self._held
-        self._held = []
-        for at in range(len(held)):
-            exchange = self.exchange
-            if exchange is None:
-                return
-            if self._paused:
-                self._held = held[at:]
-                return
-            exchange.receive(held[at])
+        self._held = None
+        if held is not None:
+            for at in range(len(held)):
+                exchange = self.exchange
+                if exchange is None:
+                    return
+                if self._paused:
+                    self._held = held[at:]
+                    return
+                exchange.receive(held[at])
         exchange = self.exchange
         if exchange is None:
             return
@@ -353,12 +360,13 @@ class Http2Stream(ClientSide, TunnelStream):
 
     def extend_deadline(self, length: int) -> None:
         """Slow-body (slowloris) protection, as of ClientConnection."""
-        if self._kept_bytes or self._paused or self.request_ended or self.key:
+        deadline = self._deadline
+        if deadline is None or self._kept_bytes or self._paused or self.request_ended or self.key:
             return
         now = self._connection.clock.now
         rules = self._connection.rules
-        due = self._deadline.due
-        self._deadline.due = min(max(due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
+        due = deadline.due
+        deadline.due = min(max(due, now) + length * rules.seconds_per_byte, now + rules.body_idle_s)
 
     # The answer.
 
@@ -403,13 +411,11 @@ class Http2Stream(ClientSide, TunnelStream):
         if not head.dated:
             block += encode_lines(b"date: " + self._frontend.runtime.http_date())
         exchange = self.exchange
-        if framing != 0:
-            self._writer.send_block(self.number, block, ended=False)
-        elif head.status in _NO_CONTENT or (exchange is not None and exchange.head.method == b"HEAD"):
+        if framing == 0 and (head.status in _NO_CONTENT or (exchange is not None and exchange.head.method == b"HEAD")):
             self._answer_ended = True
             self._writer.send_block(self.number, block, ended=True)
         else:
-            self._head = block  # it is not known yet whether trailers follow, or the end at all
+            self._head = block  # it is not known yet what follows: a body, trailers, the end, or nothing at once
 
     def _refuse_tunnel(self) -> None:
         """The backend answers as if it had been asked for a page: a client that has asked for a tunnel would take that for one."""
@@ -423,22 +429,40 @@ class Http2Stream(ClientSide, TunnelStream):
         """See ClientSide."""
         if self.over or self._answer_ended:
             return
-        size = len(payload)
-        if not self._kept_bytes and size <= FRAME_BYTES and size <= self.window:
-            taken = self._writer.take_window(size)
-            if taken == size:
-                self.window -= size
-                self._last_frame = self._writer.send_data(self.number, payload, 0)
-                self._last_bytes = size
+        if self._head:
+            if not self._body and len(payload) <= FRAME_BYTES:
+                self._body = payload  # as a rule that is all of it
                 return
-            if taken:
-                self.window -= taken
-                self._writer.send_data(self.number, payload[:taken], 0)
-                payload = payload[taken:]
-                size -= taken
+            self._send_begun()
+        self._pass(payload)
+
+    def _send_begun(self) -> None:
+        """Send the head of the answer, and what is here of its body: the end does not follow at once."""
+        head, body = self._head, self._body
+        self._head = self._body = b""
+        self._writer.send_block(self.number, head, ended=False)
+        if body:
+            self._pass(body)
+
+    def _pass(self, payload: bytes) -> None:
+        """Send a piece of the body, or keep what its client does not take."""
+        size = len(payload)
+        if not self._kept_bytes:
+            writer = self._writer
+            sent = writer.send_body(self.number, payload, min(self.window, _AT_ONCE_BYTES))
+            if sent:
+                self.window -= sent
+                self._last_frame = writer.last_frame
+                self._last_bytes = writer.last_bytes
+                if sent == size:
+                    return
+                payload = payload[sent:]
+                size -= sent
         if not self._kept_bytes:
             self._await_client()
         kept_pieces = self._kept
+        if kept_pieces is None:
+            kept_pieces = self._kept = deque()
         if size < _SMALL_BYTES and kept_pieces and len(kept_pieces[-1]) < _JOINED_BYTES:
             kept_pieces[-1] += payload
         else:
@@ -453,9 +477,10 @@ class Http2Stream(ClientSide, TunnelStream):
 
     def take_turn(self) -> bool:
         """See BodySender."""
-        if self.over or not self._kept_bytes:
+        kept = self._kept
+        if self.over or not self._kept_bytes or kept is None:
             return False
-        first, at = self._kept[0], self._kept_at
+        first, at = kept[0], self._kept_at
         wanted = min(len(first) - at, FRAME_BYTES)
         size = self._writer.take_window(min(wanted, self.window))
         if size <= 0:
@@ -468,7 +493,7 @@ class Http2Stream(ClientSide, TunnelStream):
         self.window -= size
         end = at + size
         if end == len(first):
-            self._kept.popleft()
+            kept.popleft()
             self._kept_at = 0
         else:
             self._kept_at = end
@@ -494,7 +519,7 @@ class Http2Stream(ClientSide, TunnelStream):
         elif not self.request_ended and not self._paused and not self.key:
             self._arm(self._connection.rules.body_idle_s)
         else:
-            self._deadline.due = NEVER
+            self._disarm()
 
     def tell_drained(self) -> None:
         """See BodySender; while the connection takes nothing it is not told, but when that is over."""
@@ -509,21 +534,27 @@ class Http2Stream(ClientSide, TunnelStream):
     def flush(self) -> None:
         """See ClientSide: all of a batch leaves at its end."""
         if self._head:
-            self._send_head(ended=False)
-
-    def _send_head(self, *, ended: bool) -> None:
-        head = self._head
-        self._head = b""
-        self._writer.send_block(self.number, head, ended=ended)
+            self._send_begun()
 
     def finish(self, trailers: bytes) -> None:
         """See ClientSide."""
         self.exchange = None
         if self.over:
             return
-        self._trailers = trailers
         self.finishing = True
-        self._uncount()
+        if self._running or self._asking:
+            self._uncount()
+        if self._head:
+            size, writer = len(self._body), self._writer
+            if not trailers and size <= self.window and size <= writer.window and not writer.full:
+                # All of it at once, as a rule.
+                self._answer_ended = True
+                writer.send_answer(self.number, self._head, self._body)
+                self._head = self._body = b""
+                self._answer_is_out()
+                return
+            self._send_begun()
+        self._trailers = trailers
         if not self._kept_bytes:
             self._end_answer()
 
@@ -531,11 +562,6 @@ class Http2Stream(ClientSide, TunnelStream):
         """Everything of the answer is out but its end."""
         if not self._answer_ended:
             self._answer_ended = True
-            if self._head:
-                self._send_head(ended=not self._trailers)
-                if not self._trailers:
-                    self._answer_is_out()
-                    return
             if self._trailers:
                 self._writer.send_block(self.number, encode_lines(self._trailers), ended=True)
             elif not self._last_bytes or not self._writer.end_data(self.number, self._last_frame, self._last_bytes):
@@ -549,7 +575,7 @@ class Http2Stream(ClientSide, TunnelStream):
             self._close()
             return
         # Lingering: the client is still sending.
-        self._held = []
+        self._held = None
         self._paused = False
         self._give_credit()
         self._arm(LINGER_S)
@@ -571,6 +597,8 @@ class Http2Stream(ClientSide, TunnelStream):
             self._uncount()
             self._end_answer()
         else:
+            if self._body:
+                self._send_begun()
             self.give_up(INTERNAL_ERROR)
 
     def check_switch(self, head: ResponseHead) -> None:
@@ -586,9 +614,9 @@ class Http2Stream(ClientSide, TunnelStream):
     def release(self) -> Leg:
         """See ClientSide: the stream becomes a tunnel."""
         tunnel = self._tunnel = Http2Tunnel(self)
-        held = b"".join(self._held)
-        self._held = []
-        self._deadline.due = NEVER
+        held = b"" if self._held is None else b"".join(self._held)
+        self._held = None
+        self._disarm()
         if not self.request_ended:
             self._give_credit()
         return Leg(tunnel, held, _ignore, self.end_tunnel, ended=self.request_ended)
@@ -676,12 +704,16 @@ class Http2Stream(ClientSide, TunnelStream):
         if self.over:
             return
         self.over = True
-        self._deadline.end()
-        self._uncount()
-        self._owner.kept_more(-self._kept_bytes)
-        self._kept_bytes = 0
-        self._kept.clear()
-        self._held = []
+        if self._deadline is not None:
+            self._frontend.deadlines.give(self._deadline)
+            self._deadline = None
+        if self._running or self._asking:
+            self._uncount()
+        if self._kept_bytes:
+            self._owner.kept_more(-self._kept_bytes)
+            self._kept_bytes = 0
+        self._kept = None
+        self._held = None
         self._frontend.clients.pop(self, None)
         self._owner.closed(self)
 
@@ -696,7 +728,16 @@ class Http2Stream(ClientSide, TunnelStream):
     # Deadlines.
 
     def _arm(self, duration_s: float) -> None:
-        self._frontend.deadlines.arm(self._deadline, self._connection.clock.now + duration_s)
+        if self.over:
+            return
+        deadline = self._deadline
+        if deadline is None:
+            deadline = self._deadline = self._frontend.deadlines.take_for(self._timed_out)
+        self._frontend.deadlines.arm(deadline, self._connection.clock.now + duration_s)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.due = NEVER
 
     def _await_client(self) -> None:
         """Slow-read protection begins: the client does not take what comes as fast as it comes."""

@@ -155,12 +155,12 @@ class Http2Call(Upstream):
         self.window: int = 0
         self.in_line: bool = False  # of those that have something to send
         self._connection: Final = connection
-        self._deadline: Final = Deadline(self._timed_out)
+        self._deadline: Deadline | None = None  # from its beginning to its end
         # The request.
         self._heading: bool = False  # it is a HEAD
         self._request_ended: bool = False
         self._sent_end: bool = False
-        self._kept: Final[deque[bytes]] = deque()  # of its body, since the backend's window is shut
+        self._kept: deque[bytes] | None = None  # of its body, since the backend's window is shut
         self._kept_at: int = 0  # of the first of them so much is sent
         self._last_frame: int = 0  # of the body: which one it was, and what it brought
         self._last_bytes: int = 0
@@ -173,7 +173,7 @@ class Http2Call(Upstream):
         self._got: int = 0
         self._uncredited: int = 0
         self._paused: bool = False
-        self._held: list[bytes] = []  # of the body, since the client takes nothing
+        self._held: list[bytes] | None = None  # of the body, since the client takes nothing
         self._held_end: bool = False
         self._told: bool = False  # something that may wait for `flush`
 
@@ -189,7 +189,7 @@ class Http2Call(Upstream):
             return
         self._heading = request.method == b"HEAD"
         ended = self._request_ended = self._sent_end = fields.framing == 0
-        connection.keeper.deadlines.arm(self._deadline, due)
+        self.arm(due)
         connection.begin(self, request.method, head, ended=ended)
 
     def _refuse_switch(self) -> None:
@@ -204,23 +204,19 @@ class Http2Call(Upstream):
         if not self.number or self.requester is None:
             return
         writer = self._connection.writer
-        size, at = len(payload), 0
-        if not self._kept:
-            while at < size:
-                most = min(size - at, self.window, FRAME_BYTES)
-                if most <= 0:
-                    break
-                taken = writer.take_window(most)
-                if not taken:
-                    break
-                piece = payload if taken == size else payload[at : at + taken]
-                self._last_frame = writer.send_data(self.number, piece, 0)
-                self._last_bytes = taken
-                self.window -= taken
-                at += taken
-            if at == size:
-                return
-        self._kept.append(payload[at:] if at else payload)
+        kept = self._kept
+        if not kept:
+            sent = writer.send_body(self.number, payload, self.window)
+            if sent:
+                self._last_frame = writer.last_frame
+                self._last_bytes = writer.last_bytes
+                self.window -= sent
+                if sent == len(payload):
+                    return
+                payload = payload[sent:]
+        if kept is None:
+            kept = self._kept = deque()
+        kept.append(payload)
         writer.line_up(self)
         if not self.full:
             self.full = True
@@ -283,7 +279,19 @@ class Http2Call(Upstream):
 
     def arm(self, due: float) -> None:
         """See Upstream."""
-        self._connection.keeper.deadlines.arm(self._deadline, due)
+        deadlines, deadline = self._connection.keeper.deadlines, self._deadline
+        if deadline is None:
+            if self.requester is None:
+                return  # it is over
+            deadline = self._deadline = deadlines.take_for(self._timed_out)
+        deadline.due = due
+        if due < deadline.settled_from:
+            deadlines.arm(deadline, due)
+
+    def _end_deadline(self) -> None:
+        if self._deadline is not None:
+            self._connection.keeper.deadlines.give(self._deadline)
+            self._deadline = None
 
     # The response.
 
@@ -336,17 +344,23 @@ class Http2Call(Upstream):
             if self._got > self._expected >= 0:
                 raise BadMessage(502, "a body longer than was said")
             if self._paused:
-                self._held.append(data)
+                self._hold(data)
             else:
-                self._deadline.due = requester.idle_due()
+                if not ended:
+                    self.arm(requester.idle_due())
                 requester.payload(data)
-                self._tell()
         if self.requester is not requester:
             return
         if ended:
             self.ended(b"")
         else:
+            self._tell()
             self._give_credit()
+
+    def _hold(self, data: bytes) -> None:
+        if self._held is None:
+            self._held = []
+        self._held.append(data)
 
     def trailers_received(self, trailers: bytes, *, ended: bool) -> None:
         """Trailers have come. BadMessage where they may not."""
@@ -360,7 +374,7 @@ class Http2Call(Upstream):
         assert requester is not None
         if self._got < self._expected:
             raise BadMessage(502, "a body shorter than was said")
-        if self._held:
+        if self._held is not None:
             self._held_end = True
             self._trailers = trailers
         else:
@@ -380,7 +394,7 @@ class Http2Call(Upstream):
     def _complete(self, requester: Requester, trailers: bytes) -> None:
         """The response is complete. Let go before the exchange ends: its client's next request may come at once."""
         self.requester = None
-        self._deadline.end()
+        self._end_deadline()
         connection = self._connection
         connection.completed(self, cut=not self._sent_end)
         requester.response_ended(trailers)
@@ -413,7 +427,8 @@ class Http2Call(Upstream):
         """See Upstream: its window is not opened any more, and what it still takes is held here."""
         if not self._paused:
             self._paused = True
-            self._deadline.due = NEVER
+            if self._deadline is not None:
+                self._deadline.due = NEVER
 
     def resume(self) -> None:
         """See Upstream."""
@@ -425,15 +440,15 @@ class Http2Call(Upstream):
             return
         self.arm(requester.idle_due())
         held = self._held
-        self._held = []
-        for at in range(len(held)):
-            if self._paused:
-                self._held = held[at:]
-                return
-            requester.payload(held[at])
-            if self.requester is not requester:
-                return
-        if held:
+        self._held = None
+        if held is not None:
+            for at in range(len(held)):
+                if self._paused:
+                    self._held = held[at:]
+                    return
+                requester.payload(held[at])
+                if self.requester is not requester:
+                    return
             self._tell()
         if self._paused:
             return
@@ -459,7 +474,7 @@ class Http2Call(Upstream):
         if requester is None:
             return
         self.requester = None
-        self._deadline.end()
+        self._end_deadline()
         if spared:
             requester.spare()
         requester.failed(outcome, detail)
@@ -467,9 +482,9 @@ class Http2Call(Upstream):
     def abandon(self) -> None:
         """See Upstream: the backend is told (RST_STREAM, CANCEL), and the connection serves the others on."""
         self.requester = None
-        self._deadline.end()
-        self._held = []
-        self._kept.clear()
+        self._end_deadline()
+        self._held = None
+        self._kept = None
         if self.number:
             self._connection.drop(self, CANCEL)
 
@@ -584,7 +599,8 @@ class Http2Connection(FrameReceiver, Receiver):
 
     def completed(self, call: Http2Call, *, cut: bool) -> None:
         """A call has its whole answer; `cut`: the backend does not want the rest of the request (RFC 9113 8.1)."""
-        self._glitches.forgive(_EARNED)
+        if self._glitches.count > 0.0:
+            self._glitches.forgive(_EARNED)
         if self._most < self._said:
             self._most += 1
         self.drop(call, NO_ERROR if cut else -1)

@@ -36,15 +36,6 @@ class StreamProtocol(Protocol):
 
 
 @trait
-class Receiver:
-    """A protocol that is compiled together with the transport, which calls it without looking methods up."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """See StreamProtocol."""
-        raise NotImplementedError
-
-
-@trait
 class StreamTransport:
     """What our protocols ask of a transport: a `Transport` of ours, or a foreign one behind a `Foreign`.
 
@@ -120,6 +111,23 @@ class StreamTransport:
 
     def host_name(self) -> str:
         """The address that the peer connected to, without its port; "unix" for a unix socket."""
+        raise NotImplementedError
+
+
+@trait
+class Receiver:
+    """A protocol that is compiled together with the transport, which calls it without looking methods up."""
+
+    def makeConnection(self, transport: StreamTransport) -> None:
+        """See StreamProtocol."""
+        raise NotImplementedError
+
+    def dataReceived(self, data: bytes) -> None:
+        """See StreamProtocol."""
+        raise NotImplementedError
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See StreamProtocol."""
         raise NotImplementedError
 
 

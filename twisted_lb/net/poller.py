@@ -49,6 +49,10 @@ class Pollable:
         """Close at once: `ready` raised, which is a bug that is logged and must not touch the other connections."""
         raise NotImplementedError
 
+    def batch_ended(self) -> None:
+        """The batch is over, after which it wanted to be told (`Poller.tell_after_batch`)."""
+        raise NotImplementedError
+
 
 class Poller:
     """What transports and listeners need: interest in descriptors, and a place for what must wait until after the batch.
@@ -64,7 +68,7 @@ class Poller:
         self._dispatching: bool = False
         self._flush_due: bool = False
         self._flush_call: Timer | None = None
-        self._queue: list[Callable[[], None]] = []
+        self._queue: list[Callable[[], None] | Pollable] = []
         self._closing: list[_socket.socket | int] = []
 
     def add(self, fd: int, handler: Pollable, interest: int) -> None:
@@ -108,6 +112,11 @@ class Poller:
         self._queue.append(callback)
         self._schedule()
 
+    def tell_after_batch(self, handler: Pollable) -> None:
+        """Tell a handler when this batch is over, in the order of what is called `soon`: for each connection, and nothing is made for it."""
+        self._queue.append(handler)
+        self._schedule()
+
     def close_later(self, sock: _socket.socket | int) -> None:
         """Close a socket, or a descriptor, after the batch, so that its number does not come back within it."""
         self._closing.append(sock)
@@ -138,7 +147,10 @@ class Poller:
             self._queue = []
             for callback in queue:
                 try:
-                    callback()
+                    if isinstance(callback, Pollable):
+                        callback.batch_ended()
+                    else:
+                        callback()
                 except Exception:
                     _log.failure("a queued delivery failed")
         closing = self._closing
@@ -203,7 +215,10 @@ class EpollPoller(Poller):
     ) -> None:
         super().__init__(clock, later)
         self._epoll: Final = select.epoll()
-        self._handlers: dict[int, Pollable] = {}
+        self._register: Final[Callable[[int, int], None]] = self._epoll.register
+        # By descriptor: the kernel gives out the lowest number that is free.
+        self._handlers: list[Pollable | None] = []
+        self._watched: int = 0
         self._parked: set[int] = set()
         self._lost: Final = lost
         self._max_batches: Final = max_batches
@@ -226,6 +241,7 @@ class EpollPoller(Poller):
         """Lead a reactor from now on, instead of being one of its readers: `fd` is its own epoll, `iteration` waits for
         that one, so many seconds. The reactor has to call `iterate` in its place.
         """
+        self._make_place(fd)
         self._epoll.register(fd, READ)
         self._led = fd
         self._led_iteration = iteration
@@ -283,7 +299,7 @@ class EpollPoller(Poller):
         self.crowded = len(batch) > _CROWD
         handlers = self._handlers
         for fd, flags in batch:
-            handler = handlers.get(fd)
+            handler = handlers[fd]
             if handler is not None:
                 try:
                     handler.ready(flags)
@@ -305,14 +321,30 @@ class EpollPoller(Poller):
 
     def add(self, fd: int, handler: Pollable, interest: int) -> None:
         """See Poller."""
-        self._epoll.register(fd, interest)
+        self._register(fd, interest)
+        if fd >= len(self._handlers):
+            self._make_place(fd)
         self._handlers[fd] = handler
+        self._watched += 1
+
+    def _make_place(self, fd: int) -> None:
+        """Make a place for the handler of a descriptor with a higher number than any before."""
+        self._handlers += [None] * (fd + 1 - len(self._handlers))
+
+    def _take(self, fd: int) -> bool:
+        """Take a descriptor's handler out; False where it has none."""
+        handlers = self._handlers
+        if not 0 <= fd < len(handlers) or handlers[fd] is None:
+            return False
+        handlers[fd] = None
+        self._watched -= 1
+        return True
 
     def change(self, fd: int, interest: int) -> None:
         """See Poller."""
         if fd in self._parked:
             self._parked.discard(fd)
-            self._epoll.register(fd, interest)
+            self._register(fd, interest)
         else:
             self._epoll.modify(fd, interest)
 
@@ -328,7 +360,7 @@ class EpollPoller(Poller):
 
     def remove(self, fd: int) -> None:
         """See Poller."""
-        if self._handlers.pop(fd, None) is None:
+        if not self._take(fd):
             return
         if fd in self._parked:
             self._parked.discard(fd)
@@ -341,13 +373,17 @@ class EpollPoller(Poller):
         """
         if _forks.seen:
             self.remove(fd)
-        elif self._handlers.pop(fd, None) is not None:
+        elif self._take(fd) and self._parked:
             self._parked.discard(fd)
+
+    def handler_of(self, fd: int) -> Pollable | None:
+        """Who has the events of a descriptor, None for nobody."""
+        return self._handlers[fd] if 0 <= fd < len(self._handlers) else None
 
     @property
     def watched(self) -> int:
         """See Poller."""
-        return len(self._handlers)
+        return self._watched
 
     def stop(self) -> None:
         """Deliver what is queued and close the epoll; the caller has taken it out of the reactor."""

@@ -180,8 +180,14 @@ class TlsTransport(Transport):
             parts = [plain]
             end = self._read_into(parts)
             self._deliver(b"".join(parts), end)
-        else:
-            self._deliver(plain, "")
+        else:  # one record, as a rule, and then as `_deliver`, without the calls
+            if self._outbound.pending:
+                self._pump()
+            receiver = self._receiver
+            if receiver is None or self._closing or self._gone:
+                self._deliver(plain, "")
+            else:
+                receiver.dataReceived(plain)
 
     def _decrypt_pieces(self, data: bytes) -> None:
         """Decrypt one large receive piece by piece, and deliver it as one."""
@@ -219,11 +225,7 @@ class TlsTransport(Transport):
         """Deliver plain text, and then what was behind it."""
         self._pump()  # a KeyUpdate is answered
         if plain and not self._closing and not self._gone:
-            receiver = self._receiver
-            if receiver is not None:
-                receiver.dataReceived(plain)
-            else:
-                self._receive(plain)
+            self._give(plain)
         if end == _GOOD_BYE:
             self._peer_said_good_bye()
         elif end:
@@ -290,7 +292,7 @@ class TlsTransport(Transport):
             return
         if len(data) <= _RECORD_BYTES:
             self._write_tls(data)
-            super().write(self._outbound.read())
+            Transport.write(self, self._outbound.read())  # `super` is an object more each time
             return
         records: list[bytes] = []
         view = memoryview(data)

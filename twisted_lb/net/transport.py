@@ -48,6 +48,8 @@ _READ_FD: Final[Callable[[int, int], bytes]] = os.read
 _WRITE_FD: Final[Callable[[int, bytes], int]] = os.write
 _WRITEV_FD: Final[Callable[[int, list[bytes]], int]] = os.writev
 
+_UNIX: Final = int(socket.AF_UNIX)
+
 DONE: Final = Failure(ConnectionDone())
 ABORTED: Final = Failure(ConnectionAborted())
 
@@ -77,8 +79,8 @@ class Transport(Pollable, StreamTransport):
 
     __slots__ = (
         "_broken", "_closing", "_family", "_fd", "_gone", "_half_closing", "_host", "_interest", "_made", "_parked", "_paused",
-        "_peer", "_peer_closed", "_pending", "_pipe", "_pipes", "_poller", "_port_name", "_producer", "_producer_paused",
-        "_read_ended", "_read_fd", "_receive", "_receive_bytes", "_receiver", "_splicing", "_write_ended",
+        "_peer", "_peer_closed", "_pending", "_pipe", "_pipes", "_poller", "_port_name", "_producer", "_producer_left", "_producer_paused",
+        "_read_ended", "_read_fd", "_reason", "_receive", "_receive_bytes", "_receiver", "_splicing", "_write_ended",
         "_write_fd", "_writev_fd", "protocol", "unsent",
     )  # fmt: skip
 
@@ -133,6 +135,9 @@ class Transport(Pollable, StreamTransport):
         self._half_closing: bool = False
         self._broken: bool = False  # a send failed
         self._gone: bool = False
+        # Why, and whom to tell beside the protocol, until both are told.
+        self._reason: Failure = DONE
+        self._producer_left: Producer | None = None
         # Asked for once: a peer that reset the connection has no name any more.
         self._peer: Any = peer
         self._host: Any = None
@@ -154,8 +159,16 @@ class Transport(Pollable, StreamTransport):
         self.switch(protocol)
         self._interest = READ | PEER_CLOSED
         self._poller.add(self._fd, self, self._interest)
+        self._begin(protocol)
+
+    def _begin(self, protocol: StreamProtocol) -> None:
+        """Tell the protocol that it is connected."""
+        receiver = self._receiver
         try:
-            protocol.makeConnection(self)
+            if receiver is not None:
+                receiver.makeConnection(self)
+            else:
+                protocol.makeConnection(self)
         except Exception:
             self.abortConnection()
             raise
@@ -171,11 +184,7 @@ class Transport(Pollable, StreamTransport):
             self.write(header)
         else:
             self._keep(memoryview(header))
-        try:
-            protocol.makeConnection(self)
-        except Exception:
-            self.abortConnection()
-            raise
+        self._begin(protocol)
         if self.unsent:
             self._flush()
             self._watch()
@@ -187,19 +196,15 @@ class Transport(Pollable, StreamTransport):
         self.switch(protocol)
         self._interest = READ | PEER_CLOSED | (WRITE if self.unsent else 0)
         self._poller.hand_over(self._fd, self)
-        try:
-            protocol.makeConnection(self)
-        except Exception:
-            self.abortConnection()
-            raise
+        self._begin(protocol)
         if received and not self._closing and not self._gone:
-            self._receive(received)
+            self._give(received)
 
     def switch(self, protocol: StreamProtocol) -> None:
         """See StreamTransport."""
         self.protocol = protocol
-        self._receive = protocol.dataReceived
         self._receiver = protocol if isinstance(protocol, Receiver) else None
+        self._receive = protocol.dataReceived if self._receiver is None else _ignore
 
     # Events.
 
@@ -231,6 +236,14 @@ class Transport(Pollable, StreamTransport):
                 self._receive(data)
             return
         self._read_end()
+
+    def _give(self, data: bytes) -> None:
+        """Give the protocol bytes of its peer."""
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.dataReceived(data)
+        else:
+            self._receive(data)
 
     def _wants_read(self, flags: int) -> bool:
         """Whether to read, after all that is not reading was seen to."""
@@ -604,19 +617,25 @@ class Transport(Pollable, StreamTransport):
             self._end_splicing(self._splicing)
         if self._pipe is not None:
             self._give_pipe_back()
-        producer = self._producer
+        self._producer_left = self._producer
         self._producer = None
         self._receive = _ignore
-        self._receiver = None
-        self._poller.soon(lambda: self._deliver_lost(reason, producer))
+        self._interest = 0  # nothing is read any more
+        self._reason = reason
+        self._poller.tell_after_batch(self)
         self._poller.close_later(self._fd if self._made is None else self._made)
 
-    def _deliver_lost(self, reason: Failure, producer: Producer | None) -> None:
+    def batch_ended(self) -> None:
+        """See Pollable: tell of the end."""
+        reason, producer = self._reason, self._producer_left
+        self._producer_left = None
         if producer is not None:
             producer.stopProducing()
-        protocol = self.protocol
-        self.protocol = None
-        if protocol is not None:
+        protocol, receiver = self.protocol, self._receiver
+        self.protocol = self._receiver = None
+        if receiver is not None:
+            receiver.connectionLost(reason)
+        elif protocol is not None:
             protocol.connectionLost(reason)
 
     def _watch(self) -> None:
@@ -657,17 +676,23 @@ class Transport(Pollable, StreamTransport):
 
     def peer_name(self) -> str:
         """The address of the peer without its port; "unix" for a unix socket."""
-        return "unix" if self._family == socket.AF_UNIX else str(self._peer_address()[0])
+        if self._family == _UNIX:
+            return "unix"
+        name: str = self._peer_address()[0]
+        return name
 
     def peer_port(self) -> int:
         """The port of the peer; 0 for a unix socket, and where it is not known."""
-        return 0 if self._family == socket.AF_UNIX else int(self._peer_address()[1])
+        if self._family == _UNIX:
+            return 0
+        port: int = self._peer_address()[1]
+        return port
 
     def port_name(self) -> str:
         """The port that the peer connected to; empty for a unix socket."""
         if self._port_name is not None:
             return self._port_name
-        if self._family == socket.AF_UNIX:
+        if self._family == _UNIX:
             return ""
         port = self._host_address()[1]
         return str(port) if port else ""
@@ -678,7 +703,7 @@ class Transport(Pollable, StreamTransport):
 
     def host_name(self) -> str:
         """The address that the peer connected to, without its port; "unix" for a unix socket."""
-        return "unix" if self._family == socket.AF_UNIX else str(self._host_address()[0])
+        return "unix" if self._family == _UNIX else str(self._host_address()[0])
 
     def getPeer(self) -> Any:
         """Twisted's address object of the peer, also after the end of the connection."""
@@ -702,7 +727,7 @@ class Transport(Pollable, StreamTransport):
         try:
             return self._sock.getpeername() if peer else self._sock.getsockname()
         except OSError:
-            return "" if self._family == socket.AF_UNIX else ("unknown", 0)
+            return "" if self._family == _UNIX else ("unknown", 0)
 
     def getHandle(self) -> Any:
         """Twisted's name for the socket itself, to be asked about its peer."""
@@ -718,7 +743,7 @@ class Transport(Pollable, StreamTransport):
 
 
 def _address(family: int, name: Any) -> Any:
-    if family == socket.AF_UNIX:
+    if family == _UNIX:
         return UNIXAddress(name or None)
     host, port = name[:2]
     return (IPv6Address if family == socket.AF_INET6 else IPv4Address)("TCP", host, port)

@@ -80,7 +80,8 @@ class Counted:
 
     def requests_of_pool(self, pool: str) -> int:
         """How many attempts were made at the backends of a pool."""
-        return sum(requests_of(one) for (of, _), one in self.backends.items() if of == pool)
+        found = self.pools.get(pool)
+        return 0 if found is None else sum(map(requests_of, found.backends))
 
     def tunnels(self, pool: str, backend: str) -> int:
         """How many requests at a backend have switched protocols."""

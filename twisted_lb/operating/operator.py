@@ -27,7 +27,6 @@ from twisted_lb.admin.operator import (
     Snapshot,
     WorkerView,
 )
-from twisted_lb.admin.portions import Making, Portions, whole
 from twisted_lb.admin.words import grave_flaws, verdict
 from twisted_lb.answers import decision_json, explained_json, held_json, kind_of, routed_json
 from twisted_lb.build_info import build
@@ -44,6 +43,7 @@ from twisted_lb.operating.signatures import is_changed, signature_values, signat
 from twisted_lb.operating.steering import Steering
 from twisted_lb.operating.texts import hint, quoted, shown, told
 from twisted_lb.operating.views import Views
+from twisted_lb.portions import Making, Portions, whole
 from twisted_lb.probes import ProbeResult
 
 # So often a snapshot in portions is begun anew, since something was changed meanwhile; then it is made at once.
@@ -156,6 +156,13 @@ class Operating:
 
     def measures(self, *, exemplars: bool = False) -> tuple[Measures, ProcessMeasures]:
         """See Operator."""
+        return whole(self._measuring(exemplars=exemplars))
+
+    def measure(self, *, exemplars: bool = False) -> "Deferred[tuple[Measures, ProcessMeasures]]":
+        """See Operator."""
+        return self._portions.make(self._measuring(exemplars=exemplars))
+
+    def _measuring(self, *, exemplars: bool) -> Making[tuple[Measures, ProcessMeasures]]:
         plane = self._running()
         beside, elsewhere = self._beside(plane), self._elsewhere
         process = ProcessMeasures(
@@ -180,8 +187,8 @@ class Operating:
                 for certificate, expires_at in serving.expires().items()
             ),
         )
-        measures = plane.measures(exemplars=exemplars)
-        return measures if elsewhere is None else measures.merged(elsewhere.measures), process
+        measures = yield from plane.measuring(exemplars=exemplars)
+        return (measures if elsewhere is None else measures.merged(elsewhere.measures)), process
 
     def _beside(self, plane: DataPlane) -> Beside:
         """What is counted beside data planes: of workers, where there are any, what delays and holds requests is theirs."""

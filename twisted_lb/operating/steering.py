@@ -9,7 +9,6 @@ from twisted.logger import Logger
 
 from twisted_lb.admin.history import States
 from twisted_lb.admin.operator import Actor, BackendView, By, Changed, Command, NotFound, Refused
-from twisted_lb.admin.portions import whole
 from twisted_lb.admin.words import admitted, consequences, limited
 from twisted_lb.core.backend import AdminState, limit_said
 from twisted_lb.core.overlay import name_of
@@ -20,6 +19,7 @@ from twisted_lb.operating.owner import Owner
 from twisted_lb.operating.signatures import is_changed
 from twisted_lb.operating.texts import changes_of, clean, hint, one_of, told
 from twisted_lb.operating.views import Views
+from twisted_lb.portions import whole
 
 # Kinds of events that somebody brings about.
 _DEEDS: Final = ("admin", "changed", "added", "removed")

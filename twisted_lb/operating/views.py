@@ -17,7 +17,6 @@ from twisted_lb.admin.operator import (
     ReportView,
     RouteView,
 )
-from twisted_lb.admin.portions import AT_ONCE, Making
 from twisted_lb.admin.words import left
 from twisted_lb.core.agent import STATES
 from twisted_lb.core.backend import LOWEST, AdminState, Backend, BackendSpec, limit_said
@@ -31,6 +30,7 @@ from twisted_lb.operating.elsewhere import Counted
 from twisted_lb.operating.meters import Meters
 from twisted_lb.operating.texts import changes_of
 from twisted_lb.planned import PoolPlan, RoutePlan
+from twisted_lb.portions import AT_ONCE, Making
 from twisted_lb.tls.flaws import Flaw
 from twisted_lb.tls.settings import TlsSettings
 

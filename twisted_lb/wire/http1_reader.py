@@ -1,9 +1,10 @@
 """The HTTP/1.1 reader: finds heads and bodies by turns in what a client sends. No I/O.
 
 What is remembered of heads, by whom, until when: a connection remembers its last head and its last header block, as
-bytes and as what they mean, and the lines of that block by position (`fields.Memory`); a listener remembers the block
-of the last new connection (`SharedFields`), since many clients send the same few fields. All of it is a pure function
-of the bytes and the limits, and so it holds for as long as the `Limits` object is the same.
+bytes and as what they mean, and the lines of that block by position (`fields.Memory`); a listener remembers the first head
+of the last new connection, and its block (`SharedFields`), since many clients send the same few fields, and some the same
+request, on a connection each. All of it is a pure function of the bytes and the limits, and so it holds for as long as the
+`Limits` object is the same.
 """
 
 from typing import Final
@@ -21,10 +22,30 @@ _EMPTY_LINE: Final = (CRLF, b"\r\n\r")
 _LESSONS_MOST: Final = 8
 
 
-class SharedFields:
-    """The last header block of a new connection and its meaning."""
+@mypyc_attr(acyclic=True)
+class FirstHead:
+    """The first head of a connection, as its bytes, and all that its reader knew then."""
 
-    __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "lines")
+    __slots__ = ("data", "fields", "limits", "lines", "request", "rest", "version")
+
+    def __init__(
+        self, data: bytes, limits: Limits, request: RequestHead, version: int, rest: bytes, lines: bytes
+    ) -> None:
+        self.data: Final = data
+        self.limits: Final = limits
+        self.request: Final = request
+        self.fields: Final = request.fields
+        self.version: Final = version
+        self.rest: Final = rest
+        self.lines: Final = lines
+
+
+class SharedFields:
+    """The last header block of a new connection and its meaning. `first`: the first head of the last one that sent
+    nothing behind it.
+    """
+
+    __slots__ = ("_block", "_fields", "_limits", "_lines", "_version", "first", "lines")
 
     def __init__(self) -> None:
         self._version: int = 0
@@ -33,6 +54,7 @@ class SharedFields:
         self._lines: bytes = b""
         self._limits: Limits | None = None
         self.lines: bytes = b""
+        self.first: FirstHead | None = None
 
     def understand(self, version: int, block: bytes, limits: Limits, memory: Memory) -> RequestFields:
         """The meaning of a header block with its last CRLF, mostly the one that was parsed last; `lines` are then those
@@ -94,7 +116,11 @@ class Http1Reader:
         """
         data = self.buffer
         request = self._request
-        if request is not None and limits is self._limits and data.startswith(self._head):
+        if request is None:
+            first = self._shared.first
+            if first is not None and data == first.data and limits is first.limits:
+                return self._take_first(first)
+        elif limits is self._limits and data.startswith(self._head):
             # The same as the last head to the byte: what was checked then is true now.
             self._searched = 0
             self.buffer = data[len(self._head) :]
@@ -128,6 +154,19 @@ class Http1Reader:
         else:
             self._head = data[: end + 4]
             self.buffer = data[end + 4 :]
+        return request
+
+    def _take_first(self, first: FirstHead) -> RequestHead:
+        """Take the first head of this connection, which is the one of another to the byte."""
+        self._searched = 0
+        self._limits = first.limits
+        self._version = first.version
+        self._rest = first.rest
+        self._fields = first.fields
+        self._lines = first.lines
+        self._head = first.data
+        request = self._request = first.request
+        self.buffer = b""
         return request
 
     def _take_alike(self, data: bytes, limits: Limits) -> RequestHead | None:
@@ -171,7 +210,10 @@ class Http1Reader:
         fields = self._fields
         if fields is None or rest != self._rest or version != self._version or limits is not self._limits:
             fields = self._understand(version, rest, limits)
-        return self._head_of(method, target, fields)
+        request = self._head_of(method, target, fields)
+        if self._request is None and len(data) == end + 4:
+            self._shared.first = FirstHead(data, limits, request, self._version, self._rest, self._lines)
+        return request
 
     def _head_of(self, method: bytes, target: bytes, fields: RequestFields) -> RequestHead:
         """The head of a request line and the meaning of its block, whose lines are those of this connection."""

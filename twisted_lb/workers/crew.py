@@ -629,7 +629,7 @@ class Crew:
         self._settling.look(over=True)
         for life in self.lives:
             life.leaving = True
-            if life.version:
+            if life.imported:  # it may have clients from there on, whether it has said so yet or not
                 self._send(life, Leave, most_s=most_s)
                 self.kill_later(life, most_s + KILL_S)
             else:

@@ -40,7 +40,9 @@ class Learning:
                 if backend.gradient is not None and column is not None:
                     found[column] = cluster.pool, backend, backend.gradient
         self._of = found
-        self._learner.follow({column: gradient for column, (_, _, gradient) in found.items()})
+        for column in self._learner.follow({column: gradient for column, (_, _, gradient) in found.items()}):
+            pool, backend, _ = found[column]
+            pool.limit_moved(backend, float(self._reactor.seconds()))
         if found and self._next is None:
             self._next = self._reactor.callLater(_LOOK_S, self._look)
 

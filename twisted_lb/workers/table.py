@@ -1,7 +1,8 @@
 """The shared table: one memory file that parent and workers map, with a row of counters for each slot and each life of a worker.
 
-A cell is an aligned 64-bit number that one process writes. Rows of slots go on when their worker is another one. Rows are far apart, so that no two processes
-write to one page, and as long as there may be backends: pages that nobody writes to take no memory. The first row is the parent's.
+A cell is an aligned 64-bit number that one process writes, but for rates, reserves and bindings, which all write. Rows of slots go on
+when their worker is another one. Rows are far apart, so that no two processes write to one page, and as long as there may be backends:
+pages that nobody writes to take no memory. The first row is the parent's.
 """
 
 import mmap

@@ -145,6 +145,48 @@ def test_frames_of_another_implementation_are_told_however_they_are_cut(made, si
     assert told(data, sizes=sizes) == [expected for _, expected in made]
 
 
+def long_data(stream: int, size: int, flags: int = 0) -> bytes:
+    """DATA of that size, each byte of which is another than its neighbours."""
+    return frame_head(size, frames.DATA, flags, stream) + (bytes(range(251)) * (size // 251 + 1))[:size]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5), st.integers(0, 16_384)), min_size=1, max_size=8),
+    st.lists(st.integers(1, 40_000), min_size=1, max_size=5),
+)
+def test_long_frames_are_told_however_they_are_cut(made, sizes):
+    data = b"".join(long_data(stream, size) for stream, size in made)
+    expected = [("data", stream, long_data(stream, size)[9:], size, False) for stream, size in made]
+    assert told(data, sizes=sizes) == expected
+
+
+@pytest.mark.parametrize("cut", [1, 9, 10, 16_000])
+def test_who_holds_within_a_frame_that_was_cut_is_told_the_rest_later(cut):
+    class Holding(Told):
+        def data_received(self, stream, data, size, *, ended):
+            super().data_received(stream, data, size, ended=ended)
+            reader.hold()
+
+    receiver, reader = Holding(), FrameReader(of_client=True)
+    data = long_data(1, 16_384) + long_data(3, 5_000) + long_data(5, 6_000)
+    reader.feed(PREFACE + EMPTY_SETTINGS + data[:cut], receiver)
+    reader.feed(data[cut:], receiver)
+    assert [one[1] for one in receiver.said[1:]] == [1]
+    assert reader.held == 11_018
+    reader.go_on(receiver)
+    reader.go_on(receiver)
+    assert [one[1:4:2] for one in receiver.said[1:]] == [(1, 16_384), (3, 5_000), (5, 6_000)]
+
+
+def test_a_frame_that_is_too_large_ends_the_connection_also_where_it_was_cut():
+    reader = FrameReader(of_client=True)
+    data = long_data(1, 16_385)
+    reader.feed(PREFACE + EMPTY_SETTINGS + data[:5], Told())
+    with pytest.raises(Http2Error) as caught:
+        reader.feed(data[5:10_000], Told())
+    assert caught.value.code == FRAME_SIZE_ERROR
+
+
 @given(st.integers(1, 2**31 - 1), st.binary(max_size=60_000), st.booleans())
 def test_a_field_block_of_ours_is_read_by_ours_and_by_another_implementation(stream, block, ended):
     data = b"".join(headers_frames(stream, block, ended=ended))

@@ -186,6 +186,82 @@ def test_a_field_larger_than_the_table_leaves_it_empty():
     assert decoder.table_bytes == 0
 
 
+# Blocks that are the last one but for their path are not read again.
+
+
+def of_page(path: bytes) -> bytes:
+    """What a browser asks of a page, one thing after the other: its fields are in the table, and each path is a literal."""
+    return b"\x82\x86\x04" + bytes((len(path),)) + path + b"\xbf\xbe"
+
+
+@pytest.fixture
+def of_a_page():
+    """A decoder that knows the fields of the page, and has read a block of it."""
+    decoder = HpackDecoder()
+    decoded(decoder, b"\x40\x01a\x011\x40\x01b\x012")
+    decoded(decoder, of_page(b"/1"))
+    return decoder
+
+
+@given(
+    st.lists(fields, min_size=1, max_size=3), st.lists(st.tuples(st.integers(0, 2), values, st.booleans()), max_size=12)
+)
+def test_blocks_that_come_again_with_other_paths_are_those_of_another_implementation(blocks, asked):
+    encoder, decoder = Encoder(), HpackDecoder()
+    for at, path, huffman in asked:
+        others = [one for one in blocks[at % len(blocks)] if one[0] != b":path"]
+        block = encoder.encode([*others, NeverIndexedHeaderTuple(b":path", path), *others], huffman=huffman)
+        assert decoded(decoder, block) == [*others, (b":path", path), *others]
+
+
+def test_a_block_that_is_the_last_one_but_for_its_path_is_not_read_again(of_a_page):
+    entries = of_a_page.decode(of_page(b"/2"), MUCH, MANY)
+    assert of_a_page.decode(of_page(b"/a/longer/one"), MUCH, MANY) is entries
+    assert of_a_page.path == b"/a/longer/one"
+    assert [entry.name for entry in entries] == [b":method", b":scheme", b":path", b"a", b"b"]
+
+
+def test_a_block_whose_path_is_an_index_is_not_read_again_either(of_a_page):
+    entries = of_a_page.decode(b"\x82\x84\xbf", MUCH, MANY)
+    assert of_a_page.decode(b"\x82\x84\xbf", MUCH, MANY) is entries
+    assert of_a_page.path == b"/"
+    assert decoded(of_a_page, b"\x82\x84\xbf\xbe") == [
+        (b":method", b"GET"),
+        (b":path", b"/"),
+        (b"a", b"1"),
+        (b"b", b"2"),
+    ]
+
+
+@pytest.mark.parametrize("changing", [b"\x40\x01c\x013", of_page(b"/3") + b"\x40\x01c\x013"])
+def test_when_something_has_entered_the_table_a_block_is_read_again(of_a_page, changing):
+    of_a_page.decode(changing, MUCH, MANY)
+    assert decoded(of_a_page, of_page(b"/4"))[2:] == [(b":path", b"/4"), (b"b", b"2"), (b"c", b"3")]
+
+
+def test_when_the_table_has_become_smaller_a_block_is_read_again(of_a_page):
+    decoded(of_a_page, b"\x20\x82")
+    with pytest.raises(Http2Error) as caught:
+        of_a_page.decode(of_page(b"/4"), MUCH, MANY)
+    assert caught.value.code == COMPRESSION_ERROR
+
+
+def test_a_path_that_is_cut_off_or_of_no_code_ends_the_connection_also_where_the_rest_is_known(of_a_page):
+    for path in (b"\x7f", b"\x05/", b"\x81\x00"):
+        with pytest.raises(Http2Error) as caught:
+            of_a_page.decode(b"\x82\x86\x04" + path, MUCH, MANY)
+        assert caught.value.code == COMPRESSION_ERROR
+
+
+def test_the_bounds_of_a_head_hold_where_it_is_known_but_for_its_path(of_a_page):
+    counts = sum(entry.size for entry in of_a_page.decode(of_page(b"/1"), MUCH, MANY)) - 1  # A_PATH has one byte
+    for path, excess in ((b"/23", ""), (b"/234", "header list too long"), (b"/32", "")):
+        of_a_page.decode(of_page(path), counts + 3, MANY)
+        assert of_a_page.excess == excess
+    of_a_page.decode(of_page(b"/"), MUCH, 4)
+    assert of_a_page.excess == "too many fields"
+
+
 # Bounds: what is too much is read to its end, so that the table stays that of the peer.
 
 

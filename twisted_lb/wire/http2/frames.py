@@ -57,6 +57,11 @@ NO_RFC7540_PRIORITIES: Final = 0x9
 _CONTINUATIONS_MOST: Final = 8
 BLOCK_BYTES: Final = 65536
 
+# Those of HEADERS that say how it is to be read.
+_HEADERS_FLAGS: Final = END_HEADERS | PADDED | WITH_PRIORITY
+# From here on a frame that has begun is completed by a copy of its own rest alone.
+_WORTH_COMPLETING: Final = 4096
+
 # What a reader does with what it is fed.
 _READS: Final = 0
 _HOLDS: Final = 1
@@ -230,13 +235,39 @@ class FrameReader:
             if self._state == _HOLDS:
                 self._rest += data
             return
+        at = 0
         if self._rest:
-            data = self._rest + data
-            self._rest = b""
-        at = 0 if self._prefaced else self._preface(data)
-        if at < 0:
-            return
+            at = self._complete(data, receiver)
+            if at < 0:
+                data = self._rest + data
+                self._rest = b""
+                at = 0
+        if not self._prefaced:
+            at = self._preface(data)
+            if at < 0:
+                return
         end = len(data)
+        if self._state == _READS:
+            at = self._frames(data, at, end, receiver)
+        if at < end and self._state != _STOPPED:
+            self._rest = data[at:] if at else data
+
+    def _complete(self, data: bytes, receiver: FrameReceiver) -> int:
+        """Complete a frame that is kept, of which the head is here and a long part may be: what comes behind it is not copied. Where that
+        begins; -1, and nothing is done, where it is not worth it.
+        """
+        rest = self._rest
+        if len(data) < _WORTH_COMPLETING or len(rest) < HEAD_BYTES or not self._prefaced:
+            return -1
+        missing = HEAD_BYTES + (rest[0] << 16 | rest[1] << 8 | rest[2]) - len(rest)
+        if not 0 < missing <= len(data):
+            return -1
+        self._rest = b""
+        self._frames(rest + data[:missing], 0, len(rest) + missing, receiver)
+        return missing
+
+    def _frames(self, data: bytes, at: int, end: int, receiver: FrameReceiver) -> int:
+        """Tell the frames that are whole; where the first one begins that is not, or that is not to be told for now."""
         while end - at >= HEAD_BYTES:
             length = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if length > FRAME_BYTES:
@@ -247,16 +278,20 @@ class FrameReader:
             kind, flags = data[at + 3], data[at + 4]
             stream = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
             at = begin + length
-            if kind == DATA and self._told and not self._stream:
-                self._data(data, begin, at, flags, stream, receiver)
-            elif kind == HEADERS and self._told and not self._stream:
-                self._headers(data, begin, at, flags, stream, receiver)
-            else:
+            if kind > HEADERS or not self._told or self._stream:
                 self._other(kind, data[begin:at], flags, stream, receiver)
+            elif kind == DATA:
+                if stream and not flags & PADDED:  # as a rule, and then without a detour
+                    receiver.data_received(stream, data[begin:at], length, ended=flags & END_STREAM != 0)
+                else:
+                    self._data(data, begin, at, flags, stream, receiver)
+            elif stream and flags & _HEADERS_FLAGS == END_HEADERS:
+                receiver.block_received(stream, data[begin:at], ended=flags & END_STREAM != 0)
+            else:
+                self._headers(data, begin, at, flags, stream, receiver)
             if self._state != _READS:
                 break
-        if at < end and self._state != _STOPPED:
-            self._rest = data[at:] if at else data
+        return at
 
     def _preface(self, data: bytes) -> int:
         """Where the frames begin; -1 while the preface is not complete."""

@@ -125,7 +125,8 @@ A_PATH: Final = Entry(b":path", b"/")
 
 @mypyc_attr(acyclic=True)
 class HpackDecoder:
-    """A decoder of the field blocks of one peer, in their order; all of them, also of streams that are of no interest.
+    """A decoder of the field blocks of one peer, in their order; all of them, also of streams that are of no interest. A block that is the last
+    one but for its path, as those of a page are, is not read again: it says the same while nothing enters the table.
 
     `table_bytes`: the size of the table that the peer may have at the most. A block of more than `list_bytes`, as its fields count,
     or of more than `fields` of them is read to its end, and only then `excess` says why it is not to be used; what is returned is
@@ -133,7 +134,10 @@ class HpackDecoder:
     a block that is more than so many times as long nothing more is read, and the connection is over; 0: any is. After each block `path` is the value of its :path, which stands in the list as A_PATH.
     """
 
-    __slots__ = ("_agreed", "_at", "_bytes", "_limit", "_table", "_times", "excess", "excess_cost", "path")
+    __slots__ = (
+        "_agreed", "_at", "_before", "_behind", "_bytes", "_entries", "_fields", "_left", "_limit", "_list_bytes", "_path", "_table",
+        "_times", "excess", "excess_cost", "path",
+    )  # fmt: skip
 
     def __init__(self, table_bytes: int = TABLE_BYTES, excess_times: int = 0) -> None:
         self.path: bytes = b""
@@ -145,6 +149,15 @@ class HpackDecoder:
         self._limit: int = table_bytes
         self._agreed: Final = table_bytes
         self._at: int = 0  # where the last integer or text ended
+        # The last block, what it says, and by which bounds: its text before and behind its path, and how long that may be; where the path
+        # is an index, all of it, and -1.
+        self._before: bytes = b""
+        self._behind: bytes = b""
+        self._path: bytes = b""
+        self._entries: list[Entry] = []
+        self._left: int = -1
+        self._list_bytes: int = 0
+        self._fields: int = 0
 
     @property
     def table_bytes(self) -> int:
@@ -153,12 +166,25 @@ class HpackDecoder:
 
     def decode(self, block: bytes, list_bytes: int, fields: int) -> list[Entry]:  # noqa: PLR0912, PLR0915 - the one pass
         """The fields of a block. Http2Error where it cannot be decoded: the connection is over (COMPRESSION_ERROR)."""
+        self.excess = ""
+        before = self._before
+        if before and block.startswith(before) and list_bytes == self._list_bytes and fields == self._fields:
+            if self._left >= 0:
+                path = self._text(block, len(before))
+                if len(path) <= self._left and block[self._at :] == self._behind:
+                    self.path = path
+                    return self._entries
+            elif len(block) == len(before):
+                self.path = self._path
+                return self._entries
+        self._before = b""
         entries: list[Entry] = []
         end = len(block)
         at = 0
         left = list_bytes
         over = 0  # fields that are not returned
-        self.excess = ""
+        path_at = path_end = 0  # where its text stands, where it is no index
+        steady = True  # nothing enters the table
         while at < end:
             first = block[at]
             at += 1
@@ -188,11 +214,16 @@ class HpackDecoder:
                 else:
                     name = self._text(block, at)
                     at = self._at
+                begin = at
                 value = self._text(block, at)
                 at = self._at
                 entry = Entry(name, value)
                 if first & 0x40:
                     self._insert(entry)
+                    steady = False
+                elif entry.kind == PATH:
+                    steady = steady and not path_at
+                    path_at, path_end = begin, at
             left -= entry.size
             if left < 0:
                 self.excess = "header list too long"
@@ -210,6 +241,14 @@ class HpackDecoder:
                 raise Http2Error(ENHANCE_YOUR_CALM, "a head that is far too long")
         if over:
             self.excess_cost = 1 + ((list_bytes - left) >> 14) + ((len(entries) + over) >> 6)
+        elif steady:
+            self._before = block[:path_at] if path_at else block
+            self._behind = block[path_end:] if path_at else b""
+            self._left = left + len(self.path) if path_at else -1
+            self._path = self.path
+            self._entries = entries
+            self._list_bytes = list_bytes
+            self._fields = fields
         return entries
 
     def _entry(self, index: int) -> Entry:

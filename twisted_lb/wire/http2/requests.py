@@ -70,10 +70,10 @@ class RequestReader:
             self._understand(entries, limits, ended=ended)
         if path[:1] != b"/" and not (path == b"*" and self._method == b"OPTIONS"):
             raise BadMessage(400, ":path that is no path")
-        if len(path) > limits.line_bytes:
-            raise BadMessage(414, ":path too long")
         if path.translate(TARGET) != path:
             raise BadMessage(400, "illegal character in :path")
+        if len(path) > limits.line_bytes:
+            raise BadMessage(414, ":path too long")
         fields = self._fields
         assert fields is not None
         request = RequestHead(self._method, path, fields, self._lines)
