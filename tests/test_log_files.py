@@ -337,3 +337,30 @@ def test_what_is_taken_over_is_known_by_what_twisted_calls_it():
     """Names of Twisted's that are nobody's promise."""
     assert globalLogPublisher._observers is not None
     assert hasattr(textFileLogObserver(io.StringIO()), "_outFile")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_file_of_roots_belongs_to_who_the_process_is_going_to_be(observed, tmp_path):
+    observed(logfile.LogFile.fromFullPath(str(tmp_path / "twistd.log")))
+    LogFiles(1000, 2).give(65534, 65533)
+    found = (tmp_path / "twistd.log").stat()
+    assert (found.st_uid, found.st_gid) == (65534, 65533)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_what_is_behind_a_link_stays_roots(observed, tmp_path, link):
+    (tmp_path / "shadow").touch()
+    link(tmp_path / "shadow", tmp_path / "twistd.log")
+    observed(logfile.LogFile.fromFullPath(str(tmp_path / "twistd.log")))
+    LogFiles(1000, 2).give(65534, 65533)
+    assert (tmp_path / "shadow").stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_is_somebodys_already_stays_so(observed, tmp_path):
+    (tmp_path / "twistd.log").touch()
+    os.chown(tmp_path / "twistd.log", 65532, 65532)
+    observed(logfile.LogFile.fromFullPath(str(tmp_path / "twistd.log")))
+    LogFiles(1000, 2).give(65534, 65533)
+    assert (tmp_path / "twistd.log").stat().st_uid == 65532

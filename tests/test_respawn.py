@@ -104,3 +104,41 @@ def test_a_script_whose_interpreter_was_named_by_whoever_started_it_has_it_again
     words = ("/opt/python", "/venv/bin/twistd", "-n", "lb")
     one = Respawn(words, "/srv", "/opt/python", [PYTHON])
     assert (one.executable, one.words[:2]) == ("/opt/python", ["/opt/python", "/venv/bin/twistd"])
+
+
+@pytest.mark.parametrize(
+    ("words", "log_file", "run_folder"),
+    [
+        (["twistd", "lb"], "/srv/twistd.log", ""),
+        (["twistd", "-n", "lb"], "", ""),
+        (["twistd", "-n", "-l", "-", "lb"], "", ""),
+        (["twistd", "--logfile", "x", "-d", "var", "lb"], "/srv/x", "/srv/var"),
+        (["twistd", "--syslog", "--rundir=/", "lb"], "", "/"),
+        (["-m", "twisted_lb", "lb"], "", ""),
+    ],
+)
+def test_the_log_file_and_the_folder_are_twistds(words, log_file, run_folder):
+    one = again(*words)
+    assert (one.log_file, one.run_folder) == (log_file, run_folder)
+
+
+def is_in_the_way(folder, *words: str) -> str:
+    return Respawn((PYTHON, "twistd", *words, "lb"), str(folder), PYTHON).obstacle()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_was_had_as_another_user_is_in_the_way(tmp_path):
+    log, private = tmp_path / "x.log", tmp_path / "private"
+    log.touch(0o644)
+    private.mkdir(0o700)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(folder, 0o755)
+    assert is_in_the_way(tmp_path, "-l", "x.log", "-d", "private") == ""
+    os.seteuid(65534)
+    try:
+        assert is_in_the_way(tmp_path, "-l", "x.log") == f"{log}: Permission denied"
+        assert is_in_the_way(tmp_path, "-l", "y.log") == f"{tmp_path}/y.log: Permission denied"
+        assert is_in_the_way(tmp_path, "-l", "-", "-d", "private") == f"{private}: Permission denied"
+        assert is_in_the_way(tmp_path, "-l", "-") == ""
+    finally:
+        os.seteuid(0)

@@ -21,6 +21,7 @@ from ports import free_port
 from processes import BIN, PATIENCE_S, Running, Stage, until
 
 import twisted_lb
+from twisted.plugins import twisted_lb_plugin
 
 TERM, KILL, USR2 = signal.SIGTERM, signal.SIGKILL, signal.SIGUSR2
 MODULE = [sys.executable, "-m", "twisted_lb", "lb"]
@@ -459,7 +460,8 @@ def exactly(sock: socket.socket, count: int) -> bytes:
     found = b""
     while len(found) < count:
         more = sock.recv(count - len(found))
-        assert more, found
+        if not more:
+            raise ConnectionError(f"closed after {found!r}")
         found += more
     return found
 
@@ -500,6 +502,9 @@ class Copies:
         home = Path(twisted_lb.__file__).parent
         copy = self.folder / name / "twisted_lb"
         shutil.copytree(home, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        plugins = copy.with_name("twisted") / "plugins"
+        plugins.mkdir(parents=True)
+        shutil.copy(str(twisted_lb_plugin.__file__), plugins)
         return copy
 
     def environment(self, name: str) -> dict[str, str]:

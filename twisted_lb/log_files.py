@@ -187,6 +187,20 @@ class LogFiles:
             observer._outFile = cast(IO[Any], ours)
         self.files = list(taken.values())
 
+    def give(self, user: int, group: int) -> None:
+        """Have the files of root's belong to who this process is going to be: else it, and the program that it becomes at an upgrade, could
+        not open them anew. Not behind a link: that may lead to what is nobody else's business.
+        """
+        for observer in _file_observers():
+            opened = _opened(observer._outFile)
+            if opened is None:
+                continue
+            path, descriptor = opened
+            with contextlib.suppress(OSError):
+                own = os.fstat(descriptor)
+                if own.st_uid == 0 and own.st_nlink == 1 and os.path.samestat(own, os.lstat(path)):
+                    os.fchown(descriptor, user, group)
+
     def _taken(self, out: Any, path: str, descriptor: int) -> LogFile:
         ours = LogFile(path, os.dup(descriptor), most_bytes=self.most_bytes, old_files=self.old_files)
         out.close()  # else a file that is removed would stay on the disk

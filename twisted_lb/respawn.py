@@ -1,6 +1,7 @@
 """Respawning: the command line that this process was started with, for the program that takes its place in it."""
 
 import contextlib
+import errno
 import getopt
 import os
 import sys
@@ -81,6 +82,8 @@ class Respawn:
     ) -> None:
         self.folder: Final = folder
         self.pid_file: str = ""
+        self.log_file: str = ""
+        self.run_folder: str = ""
         before, own = _split(words[1:])
         own = list(own if _is_ours(before) else self._twistds(own))
         script = os.path.join(folder, before[-1])
@@ -90,6 +93,20 @@ class Respawn:
         else:
             self.executable = executable or sys.executable
             self.words = [words[0], *before, *own]
+
+    def obstacle(self) -> str:
+        """What twistd could not have that it was given at the start, when it was another user perhaps; empty where that is nothing."""
+        for path, may in ((self.log_file, os.R_OK | os.W_OK), (self.run_folder, os.X_OK)):
+            if path and os.path.exists(path) and not os.access(path, may, effective_ids=True):
+                return f"{path}: {os.strerror(errno.EACCES)}"
+        folder = os.path.dirname(self.log_file)
+        if (
+            folder
+            and not os.path.exists(self.log_file)
+            and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+        ):
+            return f"{self.log_file}: {os.strerror(errno.EACCES)}"
+        return ""
 
     def _twistds(self, own: Sequence[str]) -> list[str]:
         """The words of twistd as they are to be now."""
@@ -108,6 +125,12 @@ class Respawn:
         words = ["--nodaemon", "--pidfile="]
         if daemon and not any(name in ("logfile", "syslog", "logger") for name, _, _ in found):
             words.append("--logfile=twistd.log")
+            self.log_file = os.path.join(self.folder, "twistd.log")
+        for name, _, value in found:
+            if name == "logfile" and value != "-":
+                self.log_file = os.path.join(self.folder, value)
+            elif name == "rundir":
+                self.run_folder = os.path.join(self.folder, value)
         for name, word, value in found:
             if name not in _DONE:
                 words += [f"{word}={value}" if value and word.startswith("--") else word]

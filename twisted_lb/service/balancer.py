@@ -176,6 +176,8 @@ class LoadBalancerService(MultiService):
         if self.config.workers != 1:
             _refuse_unsendable(self._plan)
         self._log_file.open(self._plan)
+        if self._own is not None and self._user():
+            self._log_files.give(*self._owner())
         if self._own is None:
             self._openings = openings(self._wanted(self.config, self._plan))
         else:

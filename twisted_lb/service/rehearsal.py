@@ -13,6 +13,7 @@ from twisted_lb.config.problems import Severity, report
 from twisted_lb.core.listen_address import ListenAddress
 from twisted_lb.errors import START_ERROR, ConfigError, StartError, listen_error
 from twisted_lb.net.sockets import bind_tcp, bind_unix, inode_of, unlink_own
+from twisted_lb.openings import STATUS
 from twisted_lb.plan import plan_of
 from twisted_lb.planned import Plan
 from twisted_lb.process import cpus
@@ -55,10 +56,17 @@ def _rehearsed(source: Source, environ: MutableMapping[str, str]) -> str:
     why = unsendable(plan)
     if why:
         return f"workers need --config: {why}"
-    listeners = [one for listener in plan.listeners.values() for one in listener.addresses]
-    status = [] if config.status is None else [config.status.address]
+    wanted = {name: listener.addresses for name, listener in plan.listeners.items()}
+    given = _given({one.name for one in handover.sockets if not one.where}, list(wanted))
+    listeners = [one for name, addresses in wanted.items() if name not in given for one in addresses]
+    status = [] if config.status is None or STATUS in given else [config.status.address]
     _bind([*listeners, *status], {one.where for one in handover.sockets})
     return _with_a_worker(plan)
+
+
+def _given(names: set[str], listeners: list[str]) -> set[str]:
+    """What has sockets of a service manager, which stand for all its addresses: by their names, or as there is but one (`openings`)."""
+    return names | set(listeners) if len(listeners) == 1 and names - {STATUS} else names
 
 
 def _bind(wanted: list[ListenAddress], open_: set[str]) -> None:

@@ -80,6 +80,9 @@ class Upgrade:
             respawn = Respawn(sys.orig_argv)
         except ValueError as error:
             return fail(Refused("busy", f"this process cannot be started again: {error}"))
+        why = respawn.obstacle()
+        if why:
+            return fail(Refused("bad_program", f"the new program cannot start: {why}"))
         self.under_way = True
         done = self._rehearsed(respawn, pid_file or respawn.pid_file)
         done.addCallbacks(lambda _: self._soon(respawn, pid_file or respawn.pid_file), self._give_up)

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_lb.workers.life import Life
-from twisted_lb.workers.messages import Ask, Read, read_memory_file
+from twisted_lb.workers.messages import Ask, GoneError, Read, read_memory_file
 
 # An answer is waited for so long, in seconds.
 _ANSWER_S: Final = 1.0
@@ -56,7 +56,7 @@ def _read(found: dict[str, Any], life: Life, answers: dict[Hashable, bytes]) -> 
 
 
 def _not_answered(failure: Failure, life: Life, question: str) -> None:
-    if not failure.check(ConnectionLost, ConnectionDone):  # who has ended answers nothing
+    if not failure.check(ConnectionLost, ConnectionDone, GoneError):  # who has ended answers nothing
         _log.warn(
             "worker {slot} cannot answer {question}: {why}",
             slot=life.slot,

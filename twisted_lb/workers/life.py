@@ -85,10 +85,12 @@ class Link(Quiet):
 
     @Ends.responder
     def ends(self, counted: int) -> dict[str, Any]:
-        """It ends, with all that it has counted."""
+        """It ends, with all that it has counted, if anything; nothing comes behind that, and it waits for us to hang up."""
         told = read_memory_file(counted)
-        if self._life.same_program:
+        if told and self._life.same_program:
             self._life.crew.counted(self._life, told)
+        if self.transport is not None:
+            self.transport.loseConnection()
         return {}
 
     @Said.responder

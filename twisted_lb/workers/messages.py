@@ -142,11 +142,16 @@ class Reopen(Command):
     requiresAnswer = False
 
 
+class GoneError(Exception):
+    """Whoever was asked has ended what it did."""
+
+
 class Ask(Command):
     """To a worker: a question, by the name of a method of `worker.Answers`, with its arguments as JSON."""
 
     arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"question", Unicode()), (b"arguments", LongText())]
     response: ClassVar[list[tuple[bytes, Argument]]] = [(b"number", Integer()), (b"answer", Descriptor())]
+    errors: ClassVar[dict[type[Exception], bytes]] = {GoneError: b"GONE"}
 
 
 class Read(Command):
@@ -184,7 +189,7 @@ class Leaves(Command):
 
 
 class Ends(Command):
-    """From a worker: it ends now, and has counted so much in all (`Answers.measures`)."""
+    """From a worker: it ends when the parent hangs up, and has counted so much in all (`Answers.measures`), or nothing."""
 
     arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"counted", Descriptor())]
     requiresAnswer = False

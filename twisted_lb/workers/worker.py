@@ -45,6 +45,7 @@ from twisted_lb.workers.messages import (
     Configure,
     Ends,
     Found,
+    GoneError,
     Hurry,
     Leave,
     Leaves,
@@ -72,6 +73,8 @@ START_FD: Final = 5
 ORPHAN_S: Final = 30.0
 # For so long what is said is kept for a parent that takes the place of the one that is gone, in seconds.
 _MOMENT_S: Final = 10.0
+# A parent that hears that we end hangs up; one that does not is waited for so long, in seconds.
+_PART_S: Final = 3.0
 # How often it is looked whether other processes have left places free that are waited for, in seconds.
 _LOOK_S: Final = 0.005
 # And where no pool has a bound, so that nobody waits for a place: what is told of clients is as old at most.
@@ -195,6 +198,7 @@ class Worker:
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
         self._over = False
+        self._last: bytes = b""  # what was counted in all, when all is over
         self._link: ParentLink | None = None
         self._held: list[LogLine] = []  # for a parent that may come
         self._forsaken = False  # nobody has come for a while
@@ -494,9 +498,9 @@ class Worker:
     # Questions.
 
     def asked(self, question: str, arguments: Mapping[str, Any]) -> tuple[int, int]:
-        """The number and the descriptor of the answer to a question of the parent."""
-        assert self._plane is not None
-        assert self._lag is not None
+        """The number and the descriptor of the answer to a question of the parent; GoneError where all has ended."""
+        if self._plane is None or self._lag is None:
+            raise GoneError
         answers = Answers(self._plane, self._log_file, self._spans, self._lag)
         found = answers.answer(question, arguments)
         # Open until it was read: it is sent when the link takes it.
@@ -574,29 +578,34 @@ class Worker:
         self._watchdog.stop()
         if plane is not None:
             assert self._runtime is not None
-            self._tell_counted(plane)
+            self._last = self._counted(plane)
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
         self._spans.close().addBoth(lambda _: self._part())
 
-    def _tell_counted(self, plane: DataPlane) -> None:
-        """Tell what was counted since the last report too. The descriptor is open to the end: it is sent when the link takes it."""
-        if self._link is not None and self._lag is not None:
-            told = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
-            self._send(Ends, counted=memory_file("counted", told))
+    def _counted(self, plane: DataPlane) -> bytes:
+        """What was counted in all."""
+        assert self._lag is not None
+        return Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
 
     def _part(self) -> None:
-        """Everything is over: say what is still to be said, and stop when that has gone."""
+        """Everything is over: say what is still to be said, and stop when the parent has heard it and hangs up. If we did, a question on its
+        way to us would fail, and with it what it has not read.
+        """
         self._over = True
         if self._visitors is not None:
             self._visitors.stop()
-        if self._link is not None:
-            self._lines.flush()
-            assert self._link.transport is not None
-            self._link.transport.loseConnection()
-        else:
+        if self._link is None:
             self._stop()
+            return
+        self._lines.flush()
+        self._send(Ends, counted=memory_file("counted", self._last))
+        self._reactor.callLater(_PART_S, self._hang_up, self._link)
+
+    def _hang_up(self, link: ParentLink) -> None:
+        if link.transport is not None:
+            link.transport.loseConnection()
 
     def _stop(self) -> None:
         with contextlib.suppress(ReactorNotRunning):
