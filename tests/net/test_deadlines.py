@@ -341,3 +341,47 @@ def test_what_there_is_in_the_place_of_a_deadline_given_back_is_for_nobody(watch
     watch.arm(ended, 1)
     watch.advance(2)
     assert watch.ran == []
+
+
+def test_what_is_given_back_runs_for_nobody_and_is_taken_by_the_next(watch):
+    ran = []
+    first = watch.deadlines.take_for(lambda: ran.append("first"))
+    watch.arm(first, 1.0)
+    watch.deadlines.give(first)
+    assert not first.armed
+    second = watch.deadlines.take_for(lambda: ran.append("second"))
+    assert second is first
+    assert watch.deadlines.take_for(lambda: None) is not first
+    watch.arm(second, 2.0)
+    watch.advance(1.9)
+    assert ran == []
+    watch.advance(0.3)
+    assert ran == ["second"]
+
+
+def test_deadlines_of_what_is_short_do_not_pile_up_in_the_wheel(strict):
+    clock, deadlines = strict
+    for _ in range(1000):
+        deadline = deadlines.take_for(lambda: None)
+        deadlines.arm(deadline, clock.seconds() + 75)
+        deadlines.give(deadline)
+        clock.advance(0.001)
+    assert sum(len(bucket) for bucket in deadlines._slots.values()) == 1
+    clock.advance(80)
+
+
+def test_given_back_it_lets_go_of_its_owner(strict):
+    clock, deadlines = strict
+
+    class Owner:
+        def timed_out(self) -> None:
+            raise AssertionError
+
+    owner = Owner()
+    gone = weakref.ref(owner)
+    deadline = deadlines.take_for(owner.timed_out)
+    deadlines.arm(deadline, clock.seconds() + 75)
+    deadlines.give(deadline)
+    del owner
+    assert gone() is None
+    clock.advance(80)

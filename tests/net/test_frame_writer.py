@@ -190,6 +190,77 @@ def test_a_frame_that_has_left_is_no_end_any_more_and_nothing_else_becomes_one(h
     assert house.frames == [(DATA, 0, 1, 5), (DATA, END_STREAM, 3, 3)]
 
 
+def test_a_whole_answer_is_its_head_and_a_body_that_ends_its_stream(house):
+    house.writer.send_answer(1, b"\x88", b"hello")
+    house.writer.send_answer(3, b"\x89", b"")
+    assert house.wire.writes == []
+    house.soon.run()
+    assert house.frames == [
+        (HEADERS, END_HEADERS, 1, 1),
+        (DATA, END_STREAM, 1, 5),
+        (HEADERS, END_HEADERS | END_STREAM, 3, 1),
+    ]
+    assert len(house.wire.writes) == 1
+    assert (house.writer.window, house.writer.sent, house.glitches.paid) == (WINDOW_BYTES - 5, 5, 2)
+
+
+def test_a_whole_answer_with_a_head_that_is_long_or_has_something_before_it_is_one_too(house):
+    house.writer.before = b"\x20"
+    house.writer.send_answer(1, b"\x88", b"hello")
+    house.writer.send_answer(3, b"x" * (FRAME_BYTES + 1), b"world")
+    house.soon.run()
+    assert house.frames == [
+        (HEADERS, END_HEADERS, 1, 2),
+        (DATA, END_STREAM, 1, 5),
+        (HEADERS, 0, 3, FRAME_BYTES),
+        (CONTINUATION, END_HEADERS, 3, 1),
+        (DATA, END_STREAM, 3, 5),
+    ]
+    assert house.writer.sent == 10
+
+
+def test_a_body_leaves_in_frames_of_which_the_last_may_become_its_end(house):
+    body = bytes(range(250)) * 160  # 40,000
+    assert house.writer.send_body(1, body, 1 << 20) == 40_000
+    assert house.writer.end_data(1, house.writer.last_frame, house.writer.last_bytes)
+    house.soon.run()
+    assert house.frames == [
+        (DATA, 0, 1, FRAME_BYTES),
+        (DATA, 0, 1, FRAME_BYTES),
+        (DATA, END_STREAM, 1, 40_000 - 2 * FRAME_BYTES),
+    ]
+    data = b"".join(house.wire.writes)
+    assert b"".join([data[at + 9 : at + 9 + FRAME_BYTES] for at in range(0, len(data), FRAME_BYTES + 9)]) == body
+    assert (house.writer.sent, house.glitches.paid) == (40_000, 2 * 3 + 39)
+
+
+def test_a_body_leaves_as_far_as_the_window_of_the_connection_takes_it(house):
+    assert house.writer.send_body(1, b"x" * 100_000, 1 << 20) == WINDOW_BYTES
+    assert house.writer.send_body(1, b"x", 1 << 20) == 0
+    house.soon.run()
+    assert [one[3] for one in house.frames] == [FRAME_BYTES] * 3 + [FRAME_BYTES - 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "sent"), [(5, 3, 3), (5, 0, 0), (20_000, 16_385, 16_385), (16_384, 1 << 20, 16_384)]
+)
+def test_of_a_body_leaves_no_more_than_its_stream_takes(house, size, most, sent):
+    assert house.writer.send_body(1, b"x" * size, most) == sent
+    house.soon.run()
+    assert sum(one[3] for one in house.frames) == house.writer.sent == sent
+
+
+def test_where_others_wait_for_their_turns_what_is_more_than_a_frame_waits_too(house):
+    house.writer.line_up(Body(house.writer, 1, 10))
+    assert house.writer.send_body(3, b"x" * (FRAME_BYTES + 1), 1 << 20) == 0
+    assert house.writer.send_body(5, b"x" * FRAME_BYTES, 1 << 20) == FRAME_BYTES
+
+
+def test_a_peer_that_takes_nothing_gets_nothing_of_a_body(house):
+    house.writer.stalled()
+    assert house.writer.send_body(1, b"hello", 1 << 20) == 0
+
+
 def test_when_the_connection_is_gone_nothing_is_sent_and_nothing_breaks(house):
     mark = house.writer.send_data(1, b"hello", 0)
     house.writer.detach()

@@ -2,10 +2,10 @@
 
 import pytest
 from http2_backend import Http2Backend
-from http2_client import Http2Town, request
+from http2_client import Http2Town, frame, request
 
 from twisted_lb.testing import CLOSE, NEVER_ANSWER, RESET, Wait, response
-from twisted_lb.wire.http2.frames import DATA, END_STREAM, HEADERS
+from twisted_lb.wire.http2.frames import DATA, END_STREAM, HEADERS, WINDOW_UPDATE
 
 
 def test_a_get_is_answered():
@@ -55,6 +55,34 @@ def test_a_body_without_a_length_is_chunked_and_leaves_with_its_head():
     assert b"Transfer-Encoding: chunked\r\n" in request
     assert request.endswith(b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
     assert client.answers[stream].ended
+
+
+def test_what_has_come_of_a_body_with_one_batch_goes_to_its_backend_at_once_and_opens_no_window_behind_its_end():
+    town = Http2Town([response()])
+    client = town.raw()
+    pieces = [bytes([at]) * 16_000 for at in range(4)]
+    client.send(
+        request(1, ("content-length", "64000"), method="POST", ended=False),
+        *[frame(DATA, END_STREAM if at == 3 else 0, 1, piece) for at, piece in enumerate(pieces)],
+    )
+    (sent,) = town.requests
+    assert sent.endswith(b"\r\n\r\n" + b"".join(pieces))
+    assert client.of(WINDOW_UPDATE, 1) == []
+
+
+def test_a_body_that_goes_on_has_its_window_opened_by_what_has_come():
+    town = Http2Town([NEVER_ANSWER])
+    client = town.raw()
+    client.send(request(1, method="POST", ended=False), *[frame(DATA, 0, 1, b"x" * 16_000)] * 2)
+    assert client.of(WINDOW_UPDATE, 1) == []
+    client.send(frame(DATA, 0, 1, b"x" * 16_000))
+    assert client.of(WINDOW_UPDATE, 1) == [(48_000).to_bytes(4, "big")]
+
+
+def test_an_answer_that_breaks_with_the_bytes_of_its_head_is_begun_and_then_cut():
+    town = Http2Town([b"HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n\r\nbroken\r\n"])
+    answer = town.client().ask("GET")
+    assert (answer.status, answer.body, answer.ended, answer.reset) == (200, b"", False, 2)
 
 
 def test_a_head_is_answered_without_a_body():

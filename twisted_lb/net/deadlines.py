@@ -48,11 +48,12 @@ class Expecting:
 class Deadline:
     """A moment at which `callback` runs, or `owner` is told, unless it was moved or disarmed before. Not armed when made."""
 
-    __slots__ = ("callback", "due", "owner", "settled_from", "slot")
+    __slots__ = ("callback", "due", "owner", "settled_from", "slot", "spare")
 
     def __init__(self, callback: Callable[[], None]) -> None:
         self.callback: Callable[[], None] = callback
         self.owner: Expecting | None = None
+        self.spare: Deadline | None = None  # the next one that nobody has
         self.due: float = NEVER
         self.slot: int = _NOWHERE
         # A moment before this one belongs into an earlier slot.
@@ -89,22 +90,30 @@ class Deadlines:
         self._ticking: bool = False
         self._graced: bool = False  # the last tick was one of grace
         self._next_tick: Timer | None = None
-        # Those that were given back: most are in the wheel, where a new one's is to be, and are not put there again.
-        self._spare: Final[list[Deadline]] = []
+        # Those that were given back, a chain: most are in the wheel, where a new one's is to be, and are not put there again.
+        self._spare: Deadline | None = None
+        self._spares: int = 0
         self._ended: Final = Deadline(_nothing)
 
     def take(self, owner: Expecting) -> Deadline:
         """A deadline for this owner, mostly one that another has given back. Not armed; `give` ends it."""
-        deadline = self._spare.pop() if self._spare else Deadline(_nothing)
+        deadline = self._taken()
         deadline.owner = owner
         return deadline
 
     def take_for(self, callback: Callable[[], None]) -> Deadline:
         """The same for a callback."""
-        if not self._spare:
-            return Deadline(callback)
-        deadline = self._spare.pop()
+        deadline = self._taken()
         deadline.callback = callback
+        return deadline
+
+    def _taken(self) -> Deadline:
+        deadline = self._spare
+        if deadline is None:
+            return Deadline(_nothing)
+        self._spares -= 1
+        self._spare = deadline.spare
+        deadline.spare = None
         return deadline
 
     def give(self, deadline: Deadline) -> Deadline:
@@ -113,13 +122,14 @@ class Deadlines:
             deadline.due = NEVER
             deadline.owner = None
             deadline.callback = _nothing
-            if len(self._spare) < _SPARE_MOST:
-                self._spare.append(deadline)
+            if self._spares < _SPARE_MOST:
+                self._spares += 1
+                deadline.spare = self._spare
+                self._spare = deadline
         return self._ended
 
     def stop(self) -> None:
         """Forget all deadlines: nothing runs any more."""
-        self._spare.clear()
         slots = self._slots
         self._slots = {}  # a tick that runs sees by this that it is over
         for bucket in slots.values():

@@ -597,8 +597,8 @@ class Http2Stream(ClientSide, TunnelStream):
             self._uncount()
             self._end_answer()
         else:
-            if self._body:
-                self._send_begun()
+            if self._head and not self.over:
+                self._send_begun()  # what has come is told, and then that it was cut
             self.give_up(INTERNAL_ERROR)
 
     def check_switch(self, head: ResponseHead) -> None:

@@ -58,6 +58,9 @@ def _ignore(_argument: object) -> None:
     """The stand-in for the protocol of a connection that is gone."""
 
 
+_IGNORE: Final[Callable[[object], None]] = _ignore
+
+
 class _Splicing:
     """Bulk on its way from one transport to another through a pipe, which the other one has; `moved` is told how much it is."""
 
@@ -114,7 +117,7 @@ class Transport(Pollable, StreamTransport):
         self._read_fd: Final[Callable[[int, int], bytes]] = read
         self._write_fd: Final[Callable[[int, bytes], int]] = write
         self._writev_fd: Final[Callable[[int, list[bytes]], int]] = writev
-        self._receive: Callable[[bytes], None] = _ignore
+        self._receive: Callable[[bytes], None] = _IGNORE
         self._receiver: Receiver | None = None
         self._receive_bytes: int = _LEAST_RECEIVE_BYTES
         # Made when it is needed for the first time: most connections never are slow, and an empty one takes 600 bytes.
@@ -204,7 +207,7 @@ class Transport(Pollable, StreamTransport):
         """See StreamTransport."""
         self.protocol = protocol
         self._receiver = protocol if isinstance(protocol, Receiver) else None
-        self._receive = protocol.dataReceived if self._receiver is None else _ignore
+        self._receive = protocol.dataReceived if self._receiver is None else _IGNORE
 
     # Events.
 
@@ -619,7 +622,7 @@ class Transport(Pollable, StreamTransport):
             self._give_pipe_back()
         self._producer_left = self._producer
         self._producer = None
-        self._receive = _ignore
+        self._receive = _IGNORE
         self._interest = 0  # nothing is read any more
         self._reason = reason
         self._poller.tell_after_batch(self)
