@@ -96,16 +96,12 @@ class Respawn:
 
     def obstacle(self) -> str:
         """What twistd could not have that it was given at the start, when it was another user perhaps; empty where that is nothing."""
-        for path, may in ((self.log_file, os.R_OK | os.W_OK), (self.run_folder, os.X_OK)):
-            if path and os.path.exists(path) and not os.access(path, may, effective_ids=True):
-                return f"{path}: {os.strerror(errno.EACCES)}"
-        folder = os.path.dirname(self.log_file)
-        if (
-            folder
-            and not os.path.exists(self.log_file)
-            and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
-        ):
-            return f"{self.log_file}: {os.strerror(errno.EACCES)}"
+        if self.log_file and not _may(self.log_file, os.R_OK | os.W_OK):
+            folder = os.path.dirname(self.log_file)
+            if os.path.exists(self.log_file) or not _may(folder, os.W_OK | os.X_OK):
+                return f"{self.log_file}: {os.strerror(errno.EACCES)}"
+        if self.run_folder and not _may(self.run_folder, os.X_OK):
+            return f"{self.run_folder}: {os.strerror(errno.EACCES)}"
         return ""
 
     def _twistds(self, own: Sequence[str]) -> list[str]:
@@ -137,6 +133,10 @@ class Respawn:
                 if value and not word.startswith("--"):
                     words.append(value)
         return [*words, *rest]
+
+
+def _may(path: str, what: int) -> bool:
+    return os.access(path, what, effective_ids=True)
 
 
 def _is_ours(before: Sequence[str]) -> bool:
