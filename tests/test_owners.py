@@ -141,6 +141,7 @@ BY_HAND = {
         "tests/core/test_levels.py": "the core by itself",
         "tests/core/test_own_policies.py": "the core by itself, with a stopwatch",
         "tests/core/test_pool_laws.py": "the core by itself",
+        "tests/sim/test_workers.py": "the core by itself, with queues over what workers share",
         "tests/wild_pool.py": "the core by itself, in the hands of chance",
         "benchmarks/micro/subjects.py": "a lease and its end, and nothing else",
         "benchmarks/policy_table/steps.py": "picks, and nothing else",
