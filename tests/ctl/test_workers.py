@@ -117,7 +117,7 @@ def test_why_there_was_none_is_said(lbctl, api):
 
 
 def test_what_is_wrong_with_a_file_is_said_with_its_lines(lbctl, api):
-    said = 'the new program cannot start: lb.toml:2:1: bakends: unknown key\n    2 | bakends = []\n      | ^^^^^^^\n1 error'
+    said = "the new program cannot start: lb.toml:2:1: bakends: unknown key\n    2 | bakends = []\n      | ^^^^^^^\n1 error"
     api.answers["POST /v1/upgrade"] = Problem(409, "bad_program", said)
     assert lbctl("upgrade") == 1
     assert [line.strip() for line in lbctl.err.splitlines()[-3:]] == ["2 | bakends = []", "| ^^^^^^^", "1 error"]
