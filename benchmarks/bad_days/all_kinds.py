@@ -57,13 +57,16 @@ class Ports:
 
 @dataclass(frozen=True)
 class Lost:
-    """A conversation that was not whole: at which port of which listener, what kind it was, why, and when."""
+    """A conversation that was not whole: at which port of which listener, what kind it was, why, and when. `raced`: a request on a kept
+    connection met its close, which had been idle: RFC 9112, 9.3.1 has a client ask again.
+    """
 
     listener: int
     port: int
     kind: str
     why: str
     at: float
+    raced: bool = False
 
 
 class NotWholeError(Exception):
@@ -76,12 +79,17 @@ class Line:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.kept = True  # whether it may be asked again
+        self.used = False
+        self.waits = False  # for the first byte of an answer that is not its first one
 
     async def ask(self, method: str = "GET", path: str = "/", body: bytes = b"") -> bytes:
         """The body of an answer, whole and with status 200."""
         length = f"Content-Length: {len(body)}\r\n" if body else ""
         self.writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode() + body)
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        self.waits = self.used
+        first = await self.reader.readexactly(1)
+        self.waits, self.used = False, True
+        head = first + await self.reader.readuntil(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
             raise NotWholeError(head[:60].decode("latin-1"))
         self.kept = b"\r\nconnection: close" not in head.lower()
@@ -134,7 +142,10 @@ class Crowd:
             except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 at = self._at.get(asyncio.current_task(), (0, 0))
-                self.lost.append(Lost(*at, kind.__name__.strip("_"), why, time.monotonic()))
+                line = self._lines.get(asyncio.current_task())
+                # A session is the whole connection.
+                raced = line is not None and line.waits and at[0] != self.ports.tcp
+                self.lost.append(Lost(*at, kind.__name__.strip("_"), why, time.monotonic(), raced))
             finally:
                 self._at.pop(asyncio.current_task(), None)
                 line = self._lines.pop(asyncio.current_task(), None)

@@ -81,7 +81,7 @@ VARIANTS = (("least", 0), ("p2c", 12), ("rr", 0), ("least", 6))
 @dataclasses.dataclass(frozen=True)
 class Soaked:
     """What a soak of workers saw: what was done, what clients got, what they lost that nobody could save (`killed`) and what else
-    (`lost`), what went back among the counters, and a sample for each quiet moment.
+    (`lost`), how many requests met the close of an idle connection, where workers drained (`raced`), what went back among the counters, and a sample for each quiet moment.
     """
 
     seconds: int
@@ -89,6 +89,7 @@ class Soaked:
     answered: dict[str, int]
     killed: list[Lost]
     lost: list[Lost]
+    raced: int
     back: list[tuple[str, float, float]]
     wrong: list[str]
     counted: float
@@ -422,12 +423,15 @@ def soak_crew(stage: Stage, contender: Contender, *, workers: int, seconds: int,
     crewed.process.popen.wait(DRAIN_S + 20)
     wrong += [f"process {one} is left" for one in family if Path(f"/proc/{one}").exists()]
     wrong += re.findall(r"(?m)^.*(?:Traceback|Unhandled|critical).*$", crewed.process.log)
+    others = [one for one in lost if (one.listener, one.port) not in trouble.had]
+    drained = trouble.done["workers told to end"] or trouble.done["upgrades"]
     return Soaked(
         seconds=samples[-1]["second"],
         done=dict(trouble.done),
         answered=dict(answered),
         killed=[one for one in lost if (one.listener, one.port) in trouble.had],
-        lost=[one for one in lost if (one.listener, one.port) not in trouble.had],
+        lost=[one for one in others if not (one.raced and drained)],
+        raced=sum(one.raced for one in others),
         back=scrapes.back,
         wrong=wrong,
         counted=sum(value for name, value in scrapes.last.items() if name.startswith("twisted_lb_requests_total")),

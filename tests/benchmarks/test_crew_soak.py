@@ -24,6 +24,7 @@ GOOD = Soaked(
     answered={"new": 600, "session": 50, "tunnel": 9},
     killed=[LOST],
     lost=[],
+    raced=0,
     back=[],
     wrong=[],
     counted=590.0,
