@@ -43,10 +43,18 @@ class Quiet(AMP):
         self._transportPeer, self._transportHost = transport.getPeer(), transport.getHost()
         BinaryBoxProtocol.makeConnection(self, transport)
 
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """See IFileDescriptorReceiver. It comes a moment before its message: no program that this one becomes meanwhile is to have it."""
+        os.set_inheritable(descriptor, False)
+        super().fileDescriptorReceived(descriptor)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See IProtocol."""
         BinaryBoxProtocol.connectionLost(self, reason)
         self.transport = None
+        for descriptor in self._descriptors.values():  # whose messages do not come any more
+            os.close(descriptor)
+        self._descriptors.clear()
 
 
 # AMP has 16 bits for the length of a value.
