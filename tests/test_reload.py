@@ -484,6 +484,34 @@ async def test_what_only_a_restart_changes_is_said(backends, said, tmp_path):
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_only_a_restart_changes_is_told_who_asks_as_long_as_the_file_says_it(backends):
+    source = paper(backends[0])
+    service = started(source)
+    source.values["workers"] = 2
+    for dry_run in (True, False, False, True):
+        reloaded = await service.reload_now(dry_run=dry_run)
+        assert [one for one in reloaded.warnings if "workers is" in one] == ["workers is only changed by a restart"]
+        assert not reloaded.changed
+    source.values["workers"] = 1
+    reloaded = await service.reload_now(dry_run=False)
+    assert not [one for one in reloaded.warnings if "workers is" in one]
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_workers_that_a_file_says_and_nobody_has_make_no_room_for_clients(backends):
+    source = paper(backends[0])
+    service = started(source)
+    [before] = (await service.operator.look()).listeners
+    source.values["workers"] = 4
+    source.values["limits"] = {"requests_per_client": 7}
+    await reload(service)
+    [now] = (await service.operator.look()).listeners
+    assert (now.limit, now.limit > 0) == (before.limit, True)
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_changes_beside_listeners_routes_and_pools_is_said_too(backends, said):
     source = paper(backends[0], status="127.0.0.1:0")
     service = started(source)

@@ -160,9 +160,9 @@ def test_a_process_that_cannot_be_started_again_says_why(house, monkeypatch):
 
 
 def test_it_is_refused_at_once_where_there_can_be_none(house):
-    house.why_not.append("the balancer starts or stops")
+    house.why_not.append("the balancer stops")
     [refused] = begin(house)
-    assert (refused.code, refused.detail) == ("busy", "the balancer starts or stops")
+    assert (refused.code, refused.detail) == ("busy", "the balancer stops")
     assert house.reactor.children == []
 
 
@@ -174,9 +174,9 @@ def test_there_is_one_at_a_time(house):
 
 def test_what_has_changed_during_the_rehearsal_counts(house):
     told = begin(house)
-    house.why_not.append("the balancer starts or stops")
+    house.why_not.append("the balancer stops")
     end(house)
-    assert told[0].detail == "the balancer starts or stops"
+    assert told[0].detail == "the balancer stops"
     house.reactor.advance(1)
     assert house.executed == []
     assert not house.upgrade.under_way
@@ -185,7 +185,7 @@ def test_what_has_changed_during_the_rehearsal_counts(house):
 def test_a_stop_in_the_moment_before_is_a_stop(house):
     begin(house)
     end(house)
-    house.why_not.append("the balancer starts or stops")
+    house.why_not.append("the balancer stops")
     house.reactor.advance(1)
     assert (house.executed, house.prepared) == ([], [])
 

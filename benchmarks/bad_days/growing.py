@@ -1,5 +1,6 @@
 """Metrics that may only grow, and what has gone back all the same."""
 
+import http.client
 import re
 import threading
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Scrapes(threading.Thread):
     def look(self) -> None:
         try:
             now = counters(self._scrape())
-        except OSError as error:  # nobody has answered, in all this time
+        except (OSError, http.client.HTTPException) as error:  # nobody has answered, in all this time
             self.failed.append(repr(error))
             return
         self.back += [(name, was, now[name]) for name, was in self.last.items() if now.get(name, was) < was]

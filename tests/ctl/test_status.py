@@ -142,3 +142,14 @@ def test_a_pool_whose_first_level_has_not_everything_says_who_has_what(lbctl, ap
     assert "app     least   4 of 4, level 0: 70 %, level 1: 30 %  " in lbctl.out
     assert "api     rr      9 of 12  " in lbctl.out
     assert "static  rr      3 of 3, backups: 100 %, panic  " in lbctl.out
+
+
+def test_a_worker_that_is_missing_is_said_with_what_says_more(lbctl, api):
+    there = {"slot": 0, "pid": 52101, "state": "serves"}
+    api.answers["GET /v1/status"] = status() | {"workers": [there, {"slot": 1, "pid": 0, "state": "waits"}]}
+    assert lbctl("status") == 0
+    assert re.search(r"\n1 of 2 workers serve +lbctl workers\n2 runtime changes over the file", lbctl.out)
+    follows = [{"slot": 1, "pid": 1, "state": "starts"}, {"slot": 1, "pid": 2, "state": "serves"}]
+    api.answers["GET /v1/status"] = status() | {"workers": [there, *follows]}
+    lbctl("status")
+    assert "workers serve" not in lbctl.out

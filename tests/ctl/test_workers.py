@@ -62,6 +62,11 @@ def test_one_that_starts_does_not_serve_yet(lbctl, have):
     assert "starts, covered by 0" in lbctl.out
 
 
+def test_a_place_that_has_the_worker_of_before_still_is_not_missing_one(lbctl, have):
+    have(FIRST, worker(1, 52104, program=0), worker(1, 52193, "starts", program=1))
+    assert lbctl("workers") == 0
+
+
 def test_one_process_has_none_and_that_is_well(lbctl, have):
     have()
     assert lbctl("workers") == 0
@@ -109,6 +114,14 @@ def test_why_there_was_none_is_said(lbctl, api):
     assert lbctl("upgrade", "--reason", "deploy") == 1
     assert "the new program cannot start: lb.toml:1: no backend" in lbctl.err
     assert api.asked[-1] == ("POST", "/v1/upgrade", {"reason": "deploy"})
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_lines(lbctl, api):
+    said = "the new program cannot start: lb.toml:2:1: bakends: unknown key\n    2 | bakends = []\n      | ^^^^^^^\n1 error"
+    api.answers["POST /v1/upgrade"] = Problem(409, "bad_program", said)
+    assert lbctl("upgrade") == 1
+    assert [line.strip() for line in lbctl.err.splitlines()[-3:]] == ["2 | bakends = []", "| ^^^^^^^", "1 error"]
+    assert "\\n" not in lbctl.err
 
 
 def test_a_new_program_that_nobody_hears_of_is_said(lbctl, api):

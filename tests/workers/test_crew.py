@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from crewed import Plane, Reactor, end, serve, with_backends
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.python.failure import Failure
 
 from twisted_lb.probes import ProbeResult
@@ -94,6 +94,19 @@ def test_a_process_that_has_ended_is_not_killed_though_its_link_is_still_read(cr
     crew.taken(first, crew._version, "it could not")
     reactor.advance(1000)
     assert first.pid not in crew.killed
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        (ProcessTerminated(signal=9), "by SIGKILL"),
+        (ProcessTerminated(signal=250), "by signal 250"),
+        (ProcessTerminated(exitCode=3), "with status 3"),
+        (ProcessDone(0), "in order"),
+    ],
+)
+def test_how_a_worker_has_ended_is_said_in_few_words(reason, said):
+    assert one_life.how_of(Failure(reason)) == said
 
 
 def test_a_worker_that_was_told_to_end_is_replaced_at_once(crew, reactor):

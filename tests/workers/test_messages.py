@@ -1,5 +1,6 @@
 """Messages: what goes over the link comes as it was, however long it is, and no length ends the link."""
 
+import os
 import random
 
 import pytest
@@ -79,3 +80,12 @@ def test_a_long_text_comes_as_it_was():
     strings = Question.makeArguments({"arguments": "ö" * 100_000}, AMP())
     assert max(map(len, strings.values())) < 1 << 16
     assert Question.parseArguments(strings, AMP()) == {"arguments": "ö" * 100_000}
+
+
+def test_a_descriptor_whose_message_never_comes_is_closed():
+    link = Quiet()
+    reading, writing = os.pipe()
+    link.fileDescriptorReceived(writing)
+    link.connectionLost()
+    assert os.read(reading, 1) == b""  # nobody has the other end any more
+    os.close(reading)

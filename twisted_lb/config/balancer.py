@@ -106,8 +106,8 @@ class LoadBalancerConfig(DescribedConfig):
     workers: Workers = Field(
         default=1,
         description="How many processes move requests: one, which does everything else too; so many, and a parent that does the rest; or "
-        '`"auto"`, one for each CPU that this process may use (affinity, quota of its cgroup). Only changed by a restart. Danger: more '
-        "than there are CPUs only cost more.",
+        '`"auto"`, one for each CPU that this process may use (affinity, quota of its cgroup). Only changed by an upgrade '
+        "(`lbctl upgrade`), or a restart. Danger: more than there are CPUs only cost more.",
     )
     admin: AdminConfig = AdminConfig()
     log: LogConfig = LogConfig()

@@ -277,4 +277,5 @@ def refusal(problem: Answer) -> Failure:
         return Failure(Status.REFUSED, asked, problem=problem)
     if problem["code"] in _NO_SUCH:
         return Failure(Status.NO_SUCH_NAME, f"{detail}; {hint}" if hint else detail, problem=problem)
-    return Failure(Status.REFUSED, f"refused: {detail}", *filter(None, [hint]), problem=problem)
+    first, *more = detail.split("\n")  # of a file with what is wrong in it, its lines too
+    return Failure(Status.REFUSED, f"refused: {first}", *more, *filter(None, [hint]), problem=problem)

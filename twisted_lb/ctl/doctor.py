@@ -18,6 +18,7 @@ from twisted_lb.ctl.failure import Status
 from twisted_lb.ctl.session import Session, Verb, items, lines_of, number_of, part, text_of
 from twisted_lb.ctl.tables import Cell, aligned
 from twisted_lb.ctl.text import BOLD, DIM, GREEN, RED, YELLOW, Words, count, duration, plural
+from twisted_lb.ctl.workers import served
 
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
 _SIGNS: Final = {GOOD: ("✓", GREEN), DOUBTFUL: ("‼", YELLOW), BAD: ("✗", RED)}
@@ -141,11 +142,10 @@ def _workers(status: Answer) -> Iterator[Finding]:
     found = items(status, "workers")
     if not found:
         return
-    serving = sum(text_of(one, "state") == "serves" for one in found)
-    slots = len({one.get("slot") for one in found})
-    missing = serving < slots
+    serve, places = served(found)
+    missing = serve < places
     hint = "lbctl workers, and the log" if missing else ""
-    yield Finding(DOUBTFUL if missing else GOOD, "workers", f"{count(serving)} of {count(slots)} serve", hint)
+    yield Finding(DOUBTFUL if missing else GOOD, "workers", f"{count(serve)} of {count(places)} serve", hint)
 
 
 def _files(session: Session, status: Answer, config: Mapping[str, Answer]) -> Iterator[Finding]:

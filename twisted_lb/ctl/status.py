@@ -22,6 +22,7 @@ from twisted_lb.ctl.text import (
     short_actor,
     time_of_day,
 )
+from twisted_lb.ctl.workers import served
 
 # From this many errors a minute on the number is bold.
 MANY_ERRORS = 4
@@ -155,9 +156,16 @@ def errors(number: object) -> Words:
     return Words((count(number), BOLD if many else "" if number else DIM))
 
 
+def _missing(status: Answer) -> list[list[str]]:
+    """How many workers serve, where one does not that should."""
+    serve, places = served(items(status, "workers"))
+    return [[f"{count(serve)} of {count(places)} workers serve", "lbctl workers"]] if serve < places else []
+
+
 def _notes(status: Answer) -> list[Words]:
-    """What is wrong with certificates, what is in force beside the file, and what stands in that and is not in force; with what to type."""
-    rows = [[text_of(one, "text"), "lbctl certificates"] for one in flaws_of(items(status, "listeners"))]
+    """Workers that are missing, what is wrong with certificates, what is in force beside the file, and what stands in that and is not in force; with what to type."""
+    rows = _missing(status)
+    rows += [[text_of(one, "text"), "lbctl certificates"] for one in flaws_of(items(status, "listeners"))]
     file = part(status, "file")
     if changes := len(items(status, "changes")):
         over = "file" if file else "command line"

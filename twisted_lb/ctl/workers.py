@@ -26,8 +26,15 @@ def run(session: Session, _: Namespace) -> int:
         console.say_cut(table(_COLUMNS, [_row(one) for one in found], ascii_only=console.ascii_only))
         if restarts:
             console.say("", f"started in the place of one that had died: {restarts:,}")
-    out = [one for one in found if text_of(one, "state") not in (_SERVES, "drains")]
-    return Status.REFUSED if out else Status.DONE
+    serve, places = served(found)
+    return Status.REFUSED if serve < places else Status.DONE
+
+
+def served(found: list[Answer]) -> tuple[int, int]:
+    """How many places have a worker that serves, and how many should; in an upgrade it may be the one of before."""
+    there = [one for one in found if text_of(one, "state") != "drains"]
+    serve = {one.get("slot") for one in there if text_of(one, "state") == _SERVES}
+    return len(serve), len({one.get("slot") for one in there})
 
 
 def _row(one: Answer) -> list[Cell]:

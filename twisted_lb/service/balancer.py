@@ -11,7 +11,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pwd import getpwuid
 from typing import Any, Final
@@ -121,6 +121,7 @@ class LoadBalancerService(MultiService):
             # A process that others have too cannot be many, and objects of a program cannot go to another one.
             raise ConfigError([Problem(("workers",), "workers need --config")])
         self.config = config
+        self._started_by = config
         self.user: Final = user
         self.group: Final = group
         self._files: Files = Files()
@@ -144,7 +145,7 @@ class LoadBalancerService(MultiService):
         self._reload: Final = (
             None
             if source is None
-            else Reload(source, self._prepare, self._settled, self._doubts, reactor, self._files.anew)
+            else Reload(source, self._prepare, self._settled, self._doubts, reactor, self._files.anew, self._stays)
         )
         self._watch: Watch | None = None
         self._state: StateFile | None = None
@@ -427,6 +428,7 @@ class LoadBalancerService(MultiService):
             descriptors=self._limit,
             seed=self._seed,
         )
+        self._started_by = self.config
         self._doubted.clear()
         self._say_doubts(self.config, self._plan)
 
@@ -441,7 +443,11 @@ class LoadBalancerService(MultiService):
 
     @property
     def _workers(self) -> int:
-        """How many processes move requests."""
+        """How many processes move requests: as many as there were at the start, whatever a file says since."""
+        if self._crew is not None:
+            return self._crew.count
+        if self._plane is not None:
+            return 1
         wanted = self.config.workers
         return process.cpus() if wanted == "auto" else wanted
 
@@ -601,8 +607,10 @@ class LoadBalancerService(MultiService):
         """Why there can be no upgrade now; empty where there can be one."""
         if self._crew is None or self._own is None:
             return "one process has nobody who goes on meanwhile: with workers it can be done, or by a restart with takeover"
-        if self._plane is None or not self._crew.ready:
-            return "the balancer starts or stops"
+        if self._plane is None or self._draining is not None:
+            return "the balancer stops"
+        if not self._crew.ready:
+            return "not all workers serve: lbctl workers says which"
         if self._crew.rolling:
             return "the workers of the program before this one take clients in still"
         if len(self._all_own()) > 1:
@@ -774,14 +782,22 @@ class LoadBalancerService(MultiService):
         _log.warn("{doubt}", doubt=doubt)
 
     def _say_what_stays(self, config: LoadBalancerConfig) -> None:
-        """Name the keys that say another thing from now on, and are read at a start alone."""
+        """Log which keys say another thing from now on, and are read at a start alone."""
+        if self._plane is not None:
+            for line in self._others(self.config, config):
+                _log.warn("{line}", line=line)
+
+    def _stays(self, config: LoadBalancerConfig) -> Iterator[str]:
+        """The keys that say another thing than at the start, and are read there alone, each in a line."""
+        return self._others(self._started_by, config)
+
+    def _others(self, before: LoadBalancerConfig, now: LoadBalancerConfig) -> Iterator[str]:
+        how = "a restart" if self._crew is None else "an upgrade, or a restart"
         for key in ("takeover", "state_file", "name", "admin", "workers"):
-            if self._plane is not None and getattr(config, key) != getattr(self.config, key):
-                how = "a restart" if self._crew is None else "an upgrade, or a restart"
-                _log.warn("{key} is only changed by {how}", key=key, how=how)
-        before, now = self.config.log, config.log
-        if self._plane is not None and (before.file_bytes, before.old_files) != (now.file_bytes, now.old_files):
-            _log.warn("log.file_bytes and log.old_files are only changed by a restart")
+            if getattr(now, key) != getattr(before, key):
+                yield f"{key} is only changed by {how}"
+        if (before.log.file_bytes, before.log.old_files) != (now.log.file_bytes, now.log.old_files):
+            yield f"log.file_bytes and log.old_files are only changed by {how}"
 
     def metrics(self, *, openmetrics: bool = False) -> bytes:
         """What Prometheus reads, in its text format or in OpenMetrics, while the service runs: see `admin.metrics`."""

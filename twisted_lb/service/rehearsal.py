@@ -49,7 +49,7 @@ def _rehearsed(source: Source, environ: MutableMapping[str, str]) -> str:
     config = source.load()
     workers = cpus() if config.workers == "auto" else config.workers
     if workers == 1:
-        return "an upgrade needs workers: one process is followed by another one with takeover"
+        return "workers = 1: an upgrade needs workers; one process takes the place of them by a restart, with takeover"
     number = environ.get(HANDOVER, "")
     handover = Handover.of_text(read_memory_file(int(number)).decode())
     plan = plan_of(config)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -40,7 +39,7 @@ from twisted_lb.workers.handover import Handover, OldSocket, OldWorker
 from twisted_lb.workers.inheritance import Inheritance, Inherited
 from twisted_lb.workers.learning import Learning
 from twisted_lb.workers.levelling import pass_on
-from twisted_lb.workers.life import KILL_S, Life, Watched, reason_of
+from twisted_lb.workers.life import KILL_S, Life, Watched, how_of, reason_of
 from twisted_lb.workers.meeting import Control, place_of
 from twisted_lb.workers.messages import (
     Channel,
@@ -462,17 +461,16 @@ class Crew:
         if life.leaving:
             self._start_next()  # where there was no row for one
             return
-        how = "in order" if reason.check(ProcessDone) else str(reason.value)
         slot = life.slot
         # Not from its start, which takes long where the machine is busy.
         wait_s = self._backoff(slot, 0.0 if life.served_from is None else self.now() - life.served_from)
         self.restarts += 1
         _log.error(
-            "worker {slot} (process {pid}) has ended: {how}; the next one starts in {wait_s:g} s",
+            "worker {slot} (process {pid}) has ended {how}; the next one starts {when}",
             slot=slot,
             pid=life.pid,
-            how=how,
-            wait_s=wait_s,
+            how=how_of(reason),
+            when=f"in {wait_s:g} s" if wait_s else "at once",
         )
         self._start_later(slot, wait_s)
         self._cover()

@@ -241,3 +241,16 @@ def reason_of(pid: int) -> Failure:
     if found == pid and os.WEXITSTATUS(status) != 0:
         return Failure(ProcessTerminated(os.WEXITSTATUS(status), None, status))
     return Failure(ProcessDone(status))
+
+
+def how_of(reason: Failure) -> str:
+    """How a process has ended, for the log: `by SIGKILL`, `with status 1`, `in order`."""
+    if not isinstance(reason.value, ProcessTerminated):
+        return "in order"
+    number = reason.value.signal
+    if number is None:
+        return f"with status {reason.value.exitCode}"
+    try:
+        return f"by {signal.Signals(number).name}"
+    except ValueError:
+        return f"by signal {number}"

@@ -52,9 +52,9 @@ class Quiet(AMP):
         """See IProtocol."""
         BinaryBoxProtocol.connectionLost(self, reason)
         self.transport = None
-        for descriptor in self._descriptors.values():  # whose messages do not come any more
-            os.close(descriptor)
-        self._descriptors.clear()
+        # A descriptor comes before the rest of its message, which may never come.
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
 
 
 # AMP has 16 bits for the length of a value.

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -244,7 +245,11 @@ class Worker:
     def _say_alone(self) -> None:
         if self._link is None and not self._over:
             if not self._leaving:
-                _log.warn("the parent is gone: going on for {s:g} s", s=ORPHAN_S - _MOMENT_S)
+                _log.warn(
+                    "the parent has been gone for {gone:g} s: going on for {s:g} s without it, unless a start finds this worker",
+                    gone=_MOMENT_S,
+                    s=ORPHAN_S - _MOMENT_S,
+                )
             self._forsaken = True
             self._send_lines(self._held)
             self._held = []
@@ -530,8 +535,10 @@ class Worker:
             self._held += lines[: MOST_LINES - len(self._held)]
 
     def _complain(self, lines: list[LogLine]) -> None:
-        for line in lines:
-            sys.stderr.write(f"worker {self._start.slot}: {' '.join(line)}\n")
+        # As lines of the log, which nobody writes now, are.
+        when = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        for level, namespace, text in lines:
+            sys.stderr.write(f"{when} [{namespace}#{level}] worker {self._start.slot}: {text}\n")
 
     def _say_held(self, held_s: float, where: str) -> None:
         # From the thread of the watchdog: the link is this one's, who says it when the turn is over.
