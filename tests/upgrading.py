@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import venv
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,13 +215,19 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def descriptors_of(pid: int) -> list[str]:
+def descriptors_of(pid: int) -> Counter[str]:
     """What a process has open, without numbers that differ each time."""
-    found = []
+    found: Counter[str] = Counter()
     for one in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            found.append(re.sub(r"\d+|\w+\.log", "N", os.readlink(one)))
-    return sorted(found)
+            found[re.sub(r"\d+|\w+\.log", "N", os.readlink(one))] += 1
+    return found
+
+
+def nothing_is_left(pid: int, before: Counter[str]) -> None:
+    """Wait until a process has no more open than before, and nothing that is open for a moment."""
+    moments = Counter({one: count for one, count in before.items() if "memfd" in one and "table" not in one})
+    until(lambda: not descriptors_of(pid) - (before - moments), f"nothing is left: {descriptors_of(pid) - before}")
 
 
 class Call(Protocol):

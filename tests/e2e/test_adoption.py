@@ -23,6 +23,7 @@ from upgrading import (
     descriptors_of,
     is_worker,
     mixed,
+    nothing_is_left,
 )
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux")
@@ -67,7 +68,7 @@ def test_the_next_start_has_the_workers_of_a_parent_that_was_killed(daemon):
     assert sorted(new) == [0, 1]
     assert not set(new.values()) & set(old.values())
     assert not any(map(is_worker, old.values()))
-    until(lambda: descriptors_of(lb.lb.pid) == before, f"nothing is left over: {before}, {descriptors_of(lb.lb.pid)}")
+    nothing_is_left(lb.lb.pid, before)
     assert sorted(children_of(lb.lb.pid)) == sorted(new.values())
     done = lb.lbctl("workers")
     assert done.returncode == 0

@@ -25,6 +25,7 @@ from upgrading import (
     exactly,
     is_worker,
     mixed,
+    nothing_is_left,
     rest_of,
 )
 
@@ -67,7 +68,7 @@ def test_an_upgrade_under_load_is_not_noticed(daemon):
     new = lb.pids()
     assert not set(new.values()) & set(old.values())
     until(lambda: sorted(children_of(pid)) == sorted(new.values()), "no process is left over")
-    until(lambda: descriptors_of(pid) == before, f"no descriptor is left over: {before}")
+    nothing_is_left(pid, before)
     assert not any(is_worker(one) for one in old.values())
     lb.lb.signal(TERM)
     assert lb.lb.wait() == -TERM

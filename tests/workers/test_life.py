@@ -1,5 +1,6 @@
 """The parent's end of a link: the last that a worker says is heard, and then it is hung up on."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -50,3 +51,14 @@ def test_one_that_is_gone_by_then_is_not_hung_up_on(life):
     life.link.transport = None
     life.link.ends(memory_file("counted", COUNTED))
     assert life.crew.told == [(1, COUNTED)]
+
+
+def test_a_descriptor_whose_message_does_not_come_is_inherited_by_nobody_and_closed(life):
+    fd = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    life.link.fileDescriptorReceived(fd)
+    assert not os.get_inheritable(fd)
+    life.crew.kill_later = lambda *_: None
+    life.link.connectionLost()
+    with pytest.raises(OSError):
+        os.fstat(fd)

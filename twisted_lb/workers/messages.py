@@ -43,6 +43,11 @@ class Quiet(AMP):
         self._transportPeer, self._transportHost = transport.getPeer(), transport.getHost()
         BinaryBoxProtocol.makeConnection(self, transport)
 
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """See IFileDescriptorReceiver. It comes a moment before its message: no program that this one becomes meanwhile is to have it."""
+        os.set_inheritable(descriptor, False)
+        super().fileDescriptorReceived(descriptor)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See IProtocol."""
         BinaryBoxProtocol.connectionLost(self, reason)
