@@ -175,7 +175,7 @@ class Town:
         """What is held, of either direction, is bounded; what a route reads ahead of slow clients comes on top."""
         for connection in self.spoken:
             for stream in connection._streams.values():
-                held, kept = sum(map(len, stream._held)), stream._kept_bytes
+                held, kept = sum(map(len, stream._held or ())), stream._kept_bytes
                 if held > HELD_MOST or kept > KEPT_MOST + self.config.buffer_response_bytes:
                     self.complaints.append(
                         f"{stream}: {held} bytes of its request are held, {kept} of its answer are kept"
