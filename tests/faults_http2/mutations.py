@@ -9,7 +9,14 @@ MUTATIONS = (
     once("credit is given while nobody takes the body", "Http2Stream._give_credit", "and not self._paused ", ""),
     once("a stream is credited again for what it was credited for", "Http2Stream._give_credit", "self._credit = 0"),
     once("a window is not used up by what waited for it", "Http2Stream.take_turn", "self.window -= size"),
-    once("the window of a connection is not used up", "FrameWriter.take_window", "self.window -= size"),
+    Mutation(
+        "the window of a connection is not used up",
+        (
+            Change("FrameWriter.take_window", "self.window -= size", "pass"),
+            Change("FrameWriter.send_body", "self.window -= size", "pass"),
+            Change("FrameWriter.send_answer", "self.window -= size", "pass"),
+        ),
+    ),
     once("a change of settings changes no window", "Http2._resize_windows", "stream.window += more"),
     once(
         "a reset of the client does not end its request",
@@ -30,14 +37,15 @@ MUTATIONS = (
     once(
         "an end is told while nobody takes the body",
         "Http2Stream.end_request",
-        "elif self._held or self._paused:",
-        "elif self._held:",
+        "elif self._held is not None or self._paused:",
+        "elif self._held is not None:",
     ),
     once(
         "an answer without a body ends with its head",
         "Http2Stream.start",
-        "self._head = block  # it is not known yet whether trailers follow, or the end at all",
-        "self._owner.send_block(self.number, block, ended=True)\n            self._answer_ended = True",
+        "self._head = block  #",
+        "if framing == 0:\n                self._writer.send_block(self.number, block, ended=True)\n"
+        "                self._answer_ended = True\n                return\n            self._head = block  #",
     ),
     once("what a connection has taken is not credited", "Http2.data_received", "self._uncredited += size"),
     once(
