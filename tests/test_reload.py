@@ -504,8 +504,11 @@ async def test_workers_that_a_file_says_and_nobody_has_make_no_room_for_clients(
     service = started(source)
     [before] = (await service.operator.look()).listeners
     source.values["workers"] = 4
-    source.values["limits"] = {"requests_per_client": 7}
-    await reload(service)
+    for name in backends[
+        :2
+    ]:  # the room is that of so many backends; what the file had said before counted in the next reload
+        source.values["backends"] = [name]
+        await reload(service)
     [now] = (await service.operator.look()).listeners
     assert (now.limit, now.limit > 0) == (before.limit, True)
     await service.stopService()

@@ -100,10 +100,10 @@ def _why_not(found: list[Answer], program: int, wait_s: float) -> list[str]:
             f"nobody answers after {wait_s:g} s: the new program has not come up",
             "Its workers go on for 30 s without it; start it again, and look at its log.",
         ]
-    there = [one for one in found if text_of(one, "state") != "drains"]
-    new = sum(number_of(one, "program") == program and text_of(one, "state") == _SERVES for one in there)
+    new, _ = served([one for one in found if number_of(one, "program") == program])
+    _, places = served(found)
     return [
-        f"{new} of {len(there)} workers are of the new program after {wait_s:g} s; those of before go on",
+        f"{new} of {places} workers are of the new program after {wait_s:g} s; those of before go on",
         "lbctl workers, and the log, say more.",
     ]
 
