@@ -101,6 +101,7 @@ def test_soon_is_on_a_later_turn_in_order(floor):
     assert told == [0, 1, 2]
 
 
+@interpreted_only
 def test_a_handler_is_told_that_the_batch_is_over_in_the_order_of_what_is_called_soon(floor):
     told: list[int] = []
     floor.poller.soon(lambda: told.append(1))
